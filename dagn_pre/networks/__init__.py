@@ -1,0 +1,1 @@
+"""Plain ``nn.Module`` architectures, one file each."""

@@ -1,0 +1,1 @@
+"""Adapters to hosts, installed as ``dagn_pre.integrations``."""
