@@ -1,0 +1,61 @@
+"""Train the demo's models from nothing: ``python -m dagn_pre.benchmarks.demo.train {faster_rcnn,pspnet} --work-dir D``.
+
+Renders the data, trains through mmengine's Runner as the config says (on the CPU or whatever device the host finds), and
+writes the slim checkpoint: floats as fp16, plain dict of tensors and strings, so ``weights_only=True`` loads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from dagn_pre.benchmarks import hosts
+from dagn_pre.benchmarks.demo import CHECKPOINTS, CLASSES, PALETTE, prepare
+from dagn_pre.files import atomic_path
+
+TASKS = ("faster_rcnn", "pspnet")
+
+
+def relocated(cfg: Config, root: Path) -> Config:
+    """A copy of a demo config whose data, of all splits, lie in ``root``."""
+    return Config(hosts.moved(cfg.to_dict(), hosts.data_root(cfg), str(root)))
+
+
+def slim(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state dict on the CPU with its floating point tensors in fp16."""
+    return {k: v.detach().cpu().half() if v.is_floating_point() else v.detach().cpu() for k, v in state.items()}
+
+
+def train(task: str, work_dir: Path, data_root: Path, output: Path) -> None:
+    """Train one task's model and write its slim checkpoint to ``output``; logs and full checkpoints go to ``work_dir``."""
+    prepare(data_root)
+    cfg = relocated(hosts.load(f"demo_{task}"), data_root)
+    cfg.work_dir = str(work_dir)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    names = CLASSES if task == "faster_rcnn" else ("background", *CLASSES)
+    palette = PALETTE if task == "faster_rcnn" else ((0, 0, 0), *PALETTE)
+    meta = {"dataset_meta": {"classes": names, "palette": [list(color) for color in palette]}}
+    with atomic_path(output) as temporary:
+        torch.save({"meta": meta, "state_dict": slim(runner.model.state_dict())}, temporary)
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(prog="python -m dagn_pre.benchmarks.demo.train", description=__doc__)
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--work-dir", type=Path, required=True, help="for the data, the logs and the checkpoint")
+    parser.add_argument("--data-root", type=Path, help="rendered data (default: WORK_DIR/data)")
+    parser.add_argument("--output", type=Path, help=f"checkpoint to write (the shipped ones: {CHECKPOINTS.name}/TASK.pth "
+                        "beside this file; default: WORK_DIR/TASK.pth)")  # fmt: skip
+    args = parser.parse_args()
+    data_root = args.data_root or args.work_dir / "data"
+    train(args.task, args.work_dir / args.task, data_root, args.output or args.work_dir / f"{args.task}.pth")
+
+
+if __name__ == "__main__":
+    main()
