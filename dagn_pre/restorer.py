@@ -1,0 +1,300 @@
+"""Restorer: weights, padding, tiling and dtype around a DAGN. Image in, image out."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dagn_pre import codec, images, models
+from dagn_pre.codec import Quality
+from dagn_pre.errors import ImageError, UsageError
+from dagn_pre.networks.dagn import DAGN, Guidance
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO_TILE = 1024
+AUTO_TILE_PIXELS = 2048 * 2048  # untiled up to here
+BATCH_PIXELS = 1024 * 1024  # images of equal padded size share a batch up to here
+
+ImageLike = str | Path | bytes | Image.Image | np.ndarray
+Hint = int | Quality | None
+
+
+@dataclass(frozen=True)
+class Options:
+    """A restorer's options, checked; see :class:`Restorer`. Hashable, and cheap to make: no weights are loaded."""
+
+    model: str | Path = "dagn-s"
+    device: str = "auto"
+    max_quality: int = 90
+    strength: float = 1.0
+    tile: int | None = None
+    overlap: int | None = None
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        models.get(self.model)
+        if self.dtype not in ("auto", *DTYPES):
+            raise UsageError(f"dtype must be auto, {', '.join(DTYPES)}, not {self.dtype!r}")
+        if self.device != "auto":
+            try:
+                torch.device(self.device)
+            except RuntimeError as error:
+                raise UsageError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}") from error
+        if isinstance(self.max_quality, bool) or not isinstance(self.max_quality, int) or not 1 <= self.max_quality <= 101:
+            raise UsageError(f"max_quality must be an integer from 1 to 101 (never skip), not {self.max_quality!r}")
+        if not isinstance(self.strength, (int, float)) or not 0 <= self.strength <= 1:
+            raise UsageError(f"strength must lie in 0..1, not {self.strength!r}")
+        for name, value in (("tile", self.tile), ("overlap", self.overlap)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+                raise UsageError(f"{name} must be None or a number of pixels, not {value!r}")
+        if self.tile and self.tile % DAGN.stride:
+            raise UsageError(f"tile must be a multiple of {DAGN.stride}, not {self.tile}")
+
+    def resolved_device(self) -> torch.device:
+        """"auto" takes CUDA where there is one; raises UsageError for CUDA where there is none."""
+        available = torch.cuda.is_available()
+        if self.device == "auto":
+            return torch.device("cuda" if available else "cpu")
+        device = torch.device(self.device)
+        if device.type == "cuda" and not available:
+            raise UsageError(f"device {self.device!r} was asked for, but torch finds no CUDA device; use device='cpu'")
+        return device
+
+    def resolved_dtype(self, device: torch.device) -> torch.dtype:
+        """"auto": bfloat16 on a GPU that has it, else float32."""
+        if self.dtype != "auto":
+            return DTYPES[self.dtype]
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+@dataclass
+class _Item:
+    """One image on its way: what came in, its pixels, what is known of its quality, how to give it back."""
+
+    source: ImageLike
+    rgb: np.ndarray
+    quality: Quality | None
+    pixels: images.Pixels | None = None
+    opened: Image.Image | None = None
+
+
+class Restorer:
+    """Removes JPEG artifacts from images; those of high enough quality pass untouched.
+
+    Args:
+        model: a registered name (``dagn_pre.models.names()``) or the path of a ``.safetensors`` file.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:N".
+        max_quality: at or above this QF an image is returned as it came; 101 restores everything.
+        strength: 0..1, scales the correction; 0 returns the input exactly.
+        tile: None tiles images above 4 megapixels by 1024 pixels; 0 never tiles; otherwise the tile's side, a multiple of 16.
+        overlap: how many pixels a tile sees beyond its border; None is the network's receptive radius, with which tiled
+            equals untiled up to rounding. Guidance always comes from the whole image, once.
+        dtype: "auto" (bfloat16 on a GPU that has it, else float32), "float32", "bfloat16", "float16"; applied by autocast, so
+            the sum of input and correction stays float32.
+
+    Raises:
+        UsageError: an option outside its range, an unknown model, CUDA where there is none.
+        WeightsError: weights that are missing, damaged or do not fit.
+
+    Source: Ma et al., TIP 2024, Sec. III-B; the network is :class:`dagn_pre.networks.dagn.DAGN`.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "dagn-s",
+        device: str = "auto",
+        max_quality: int = 90,
+        strength: float = 1.0,
+        tile: int | None = None,
+        overlap: int | None = None,
+        dtype: str = "auto",
+    ) -> None:
+        self.options = Options(model, device, max_quality, strength, tile, overlap, dtype)
+        self.device = self.options.resolved_device()
+        self.dtype = self.options.resolved_dtype(self.device)
+        loaded = models.load(model)
+        self.network = loaded.network.to(self.device, memory_format=torch.channels_last)
+        self.predictor = loaded.predictor.to(self.device) if loaded.predictor else None
+        self.card = loaded.card
+        radius = self.network.receptive_radius if overlap is None else overlap
+        self.overlap = -(-radius // DAGN.stride) * DAGN.stride
+
+    def __call__(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        quality: Hint | Sequence[Hint] = None,
+        channel_order: str = "rgb",
+    ):
+        """Restore one image or a list of them.
+
+        Args:
+            image: a path or the bytes of a file (gives an (H, W, 3) uint8 RGB array, upright), a PIL image (gives a PIL
+                image), an (H, W, 3) uint8 array (gives an array in the same channel order), or a list or tuple of these
+                (gives a list; images of equal padded size share a batch). Which kinds of images work:
+                :mod:`dagn_pre.images`.
+            quality: what the caller knows of the QF, one for all or one per image. It decides only whether the image is
+                skipped. None: a JPEG's header, else P_qf's blind estimate.
+            channel_order: "rgb" or "bgr", of arrays only.
+
+        Raises:
+            ImageError: an image that cannot be read or is refused; the file is named.
+            UsageError: quality outside 1..100, another channel order, quality hints that do not match the list.
+        """
+        if channel_order not in ("rgb", "bgr"):
+            raise UsageError(f"channel_order must be 'rgb' or 'bgr', not {channel_order!r}")
+        if not isinstance(image, (list, tuple)):
+            return self._restore([image], [quality], channel_order)[0]
+        hints = list(quality) if isinstance(quality, (list, tuple)) else [quality] * len(image)
+        if len(hints) != len(image):
+            raise UsageError(f"{len(hints)} quality hints were given for {len(image)} images")
+        return self._restore(list(image), hints, channel_order)
+
+    def quality(self, image: ImageLike, blind: bool = False, channel_order: str = "rgb") -> Quality:
+        """QF from a JPEG's header, else (or with ``blind``) as P_qf estimates it from the pixels.
+
+        Raises:
+            ImageError: as :meth:`__call__`.
+            UsageError: a blind estimate is needed, but the model's ablation has no compression-sensitive encoder.
+        """
+        item = self._open(image, None, channel_order)
+        if item.quality and not blind:
+            return item.quality
+        if self.predictor is None:
+            raise UsageError("this model has no quality predictor (its compression-sensitive guidance is switched off)")
+        return self._blind(self._guide(self._tensor([item.rgb])))[0]
+
+    # -- one image in, one image out ----------------------------------------------------------------------------------
+
+    def _open(self, source: ImageLike, hint: Hint, channel_order: str) -> _Item:
+        known = Quality(codec.check_quality(hint), "given") if isinstance(hint, (int, np.integer)) else hint
+        if isinstance(source, np.ndarray):
+            if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
+                raise ImageError(f"an array must be (H, W, 3) uint8 with pixels, not {source.dtype} of shape {source.shape}")
+            return _Item(source, source[..., ::-1] if channel_order == "bgr" else source, known)
+        if isinstance(source, Image.Image):
+            opened, label = source, getattr(source, "filename", "") or "image"
+        elif isinstance(source, (str, Path, bytes)):
+            opened, label = images.open_image(source), images._label(source)
+        else:
+            raise ImageError(f"an image must be a path, bytes, a PIL image or an array, not {type(source).__name__}")
+        known = known or codec.header_quality(opened)
+        pixels = images.Pixels.of(opened, label)
+        return _Item(source, pixels.rgb, known, pixels, opened)
+
+    def _close(self, item: _Item, restored: np.ndarray | None, channel_order: str):
+        """Give back what came in, with ``restored`` pixels; None for untouched."""
+        rgb = item.rgb if restored is None else restored
+        if isinstance(item.source, np.ndarray):
+            if restored is None:
+                return item.source
+            return np.ascontiguousarray(rgb[..., ::-1]) if channel_order == "bgr" else rgb
+        if isinstance(item.source, Image.Image):
+            if restored is None:
+                return item.source
+            rebuilt = item.pixels.rebuild(rgb)
+            rebuilt.info = {key: item.source.info[key] for key in ("icc_profile", "exif", "dpi") if key in item.source.info}
+            return rebuilt
+        if restored is not None and item.pixels.colour.startswith("L"):
+            rgb = images.grey(rgb)
+        return images.upright(rgb, item.opened)
+
+    def _restore(self, sources: list, hints: list, channel_order: str) -> list:
+        items = [self._open(source, hint, channel_order) for source, hint in zip(sources, hints)]
+        restored: list[np.ndarray | None] = [None] * len(items)
+        groups = defaultdict(list)  # padded size -> indices
+        for index, item in enumerate(items):
+            if self.options.strength == 0 or (item.quality and item.quality.value >= self.options.max_quality):
+                continue
+            height, width = item.rgb.shape[:2]
+            groups[-(-height // DAGN.stride), -(-width // DAGN.stride)].append(index)
+        for (rows, columns), indices in groups.items():
+            size = max(1, BATCH_PIXELS // (rows * columns * DAGN.stride**2))
+            for start in range(0, len(indices), size):
+                batch = indices[start : start + size]
+                for index, pixels in zip(batch, self._restore_batch([items[i] for i in batch])):
+                    restored[index] = pixels
+        return [self._close(item, pixels, channel_order) for item, pixels in zip(items, restored)]
+
+    # -- tensors ------------------------------------------------------------------------------------------------------
+
+    def _tensor(self, arrays: list[np.ndarray]) -> Tensor:
+        """(H, W, 3) uint8 arrays of one padded size -> (B, 3, H', W') float32 in [0, 1] on the device."""
+        padded = [
+            self.network.pad(torch.tensor(array.copy()).to(self.device).permute(2, 0, 1)[None] / 255)
+            for array in arrays
+        ]
+        return torch.cat(padded).contiguous(memory_format=torch.channels_last)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    @torch.inference_mode()
+    def _guide(self, x: Tensor) -> Guidance:
+        with self._autocast():
+            return self.network.guide(x)
+
+    def _blind(self, guidance: Guidance) -> list[Quality]:
+        return [Quality(int(value), "blind") for value in self.predictor.quality(guidance.sensitive_vector.float()).tolist()]
+
+    @torch.inference_mode()
+    def _restore_batch(self, items: list[_Item]) -> list[np.ndarray | None]:
+        """Restore images of one padded size; None for those whose blind quality says they need nothing."""
+        x = self._tensor([item.rgb for item in items])
+        guidance = self._guide(x)
+        if self.predictor is not None:
+            for item, blind in zip(items, self._blind(guidance)):
+                item.quality = item.quality or blind
+        skipped = [bool(item.quality) and item.quality.value >= self.options.max_quality for item in items]
+        if all(skipped):
+            return [None] * len(items)
+        output = torch.lerp(x, self._tiled(x, guidance).float(), float(self.options.strength))
+        output = output.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return [
+            None if skip else np.ascontiguousarray(pixels[: item.rgb.shape[0], : item.rgb.shape[1]])
+            for item, skip, pixels in zip(items, skipped, output)
+        ]
+
+    def _tiled(self, x: Tensor, guidance: Guidance) -> Tensor:
+        """``network.restore`` on the whole padded image or tile by tile, with ``overlap`` pixels of context."""
+        height, width = x.shape[-2:]
+        tile = self.options.tile
+        if tile is None:
+            tile = AUTO_TILE if height * width > AUTO_TILE_PIXELS else 0
+        with self._autocast():
+            if not tile or (height <= tile and width <= tile):
+                return self.network.restore(x, guidance)
+            output = torch.empty_like(x)
+            for top in range(0, height, tile):
+                for left in range(0, width, tile):
+                    bottom, right = min(top + tile, height), min(left + tile, width)
+                    y, x0 = max(top - self.overlap, 0), max(left - self.overlap, 0)
+                    crop = x[..., y : min(bottom + self.overlap, height), x0 : min(right + self.overlap, width)]
+                    restored = self.network.restore(crop.contiguous(memory_format=torch.channels_last), guidance)
+                    output[..., top:bottom, left:right] = restored[..., top - y : bottom - y, left - x0 : right - x0]
+        return output
+
+
+def check_options(**options) -> Options:
+    """Check a restorer's options without loading weights; raises UsageError as :class:`Restorer` would."""
+    return Options(**options)
+
+
+@functools.lru_cache(maxsize=4)
+def _cached(options: Options) -> Restorer:
+    return Restorer(**vars(options))
+
+
+def shared_restorer(**options) -> Restorer:
+    """The process's one restorer for these options, made at the first call; pipelines that are rebuilt share it.
+
+    A forked worker inherits its parent's copy, in shared memory, where there is one.
+    """
+    return _cached(Options(**options))
