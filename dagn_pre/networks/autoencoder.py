@@ -24,7 +24,7 @@ class ImageDecoder(nn.Module):
         input (B, features, h, w); output (B, 3, 16 h, 16 w), RGB, nominally in [0, 1] but not clipped.
     """
 
-    def __init__(self, features: int = 2048, min_width: int = 16) -> None:
+    def __init__(self, features: int = 2048, min_width: int = 8) -> None:
         super().__init__()
         width = max(features // 4, min_width)
         layers: list[nn.Module] = [nn.Conv2d(features, width, 3, padding=1), nn.ReLU(inplace=True)]
