@@ -1,0 +1,206 @@
+"""One host model, built once, tested over and over on differently treated images, by the host's own loop and metric."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from pycocotools.cocoeval import COCOeval
+
+from dagn_pre.benchmarks import checkpoints
+from dagn_pre.benchmarks.hosts import quiet
+from dagn_pre.errors import ConfigError, DagnPreError
+from dagn_pre.integrations.openmmlab import DAGNRestore
+from dagn_pre.integrations.openmmlab.insert import insert
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one pass over the images gave: the score in percent, and milliseconds per image (0 where none restores)."""
+
+    value: float
+    n_images: int
+    restore_ms: float
+    model_ms: float
+
+
+class Stopwatch:
+    """Calls through and keeps how long each call took; ``size`` tells from the output how many images it was for."""
+
+    def __init__(self, call: Callable, size: Callable = lambda output: 1):
+        self.call, self.size, self.laps = call, size, []
+
+    def __call__(self, *args, **kwargs):
+        synchronize()
+        start = time.perf_counter()
+        output = self.call(*args, **kwargs)
+        synchronize()
+        self.laps.append((time.perf_counter() - start, self.size(output)))
+        return output
+
+    def milliseconds(self) -> float:
+        """Per image, without the first call (loading, warming up) unless it is the only one."""
+        laps = self.laps[1:] or self.laps
+        return 1000 * sum(seconds for seconds, _ in laps) / sum(images for _, images in laps)
+
+
+def synchronize() -> None:
+    """Wait for the GPU, if one is in use, so that times are of the work and not of its queueing."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+class Progress(Hook):
+    """Calls ``advance`` with the number of images after each tested batch."""
+
+    def __init__(self, advance: Callable[[int], object]):
+        self.advance = advance
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.advance(len(outputs))
+
+
+class HostRunner:
+    """A host's Runner for one config, its weights loaded, that measures any treatment of the test images.
+
+    Args:
+        cfg: a config as ``hosts.for_testing`` makes it.
+        checkpoint: the file with the model's weights.
+        device: "cpu" or "cuda", for the model and the restorer.
+        work_dir: takes the host's logs (``logs/``) and the detections (``detections/``).
+
+    Raises:
+        WeightsError: see ``checkpoints.load``.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: Path, device: str, work_dir: Path):
+        self.cfg, self.device, self.work_dir = cfg, device, work_dir
+        built = cfg.copy()
+        built.work_dir = str(work_dir / "logs")
+        # The host's loggers are kept by experiment name and second; two runs within one second must not share one.
+        built.experiment_name = f"{Path(cfg.filename).stem}-{uuid.uuid4().hex[:8]}"
+        with quiet():
+            self.runner = Runner.from_cfg(built)
+            for handler in list(self.runner.logger.handlers):
+                if not hasattr(handler, "baseFilename"):  # the console's; the log file keeps everything
+                    self.runner.logger.removeHandler(handler)
+            model = self.runner.model.to(device)
+            checkpoints.load(model, checkpoint)
+            self.loop = self.runner.test_loop
+        self.n_images = len(self.loop.dataloader.dataset)
+        if not self.n_images:
+            raise ConfigError(f"the test data of config {Path(cfg.filename).stem} hold no images: check --data-root")
+        if "indices" in cfg.test_dataloader.dataset:
+            self.limit_truth()
+
+    def limit_truth(self) -> None:
+        """Keep COCO's metric from counting the images beyond the limit as missed."""
+        dataset = self.loop.dataloader.dataset
+        for metric in self.loop.evaluator.metrics:
+            if hasattr(metric, "img_ids"):
+                metric.img_ids = [dataset.get_data_info(index)["img_id"] for index in range(len(dataset))]
+
+    def measure(
+        self, name: str, quality: int | None, restorer: str | None, advance: Callable[[int], object]
+    ) -> Measured:
+        """Test on the images compressed at ``quality`` (None: as they are) and restored by ``restorer`` (None: not).
+
+        ``name`` is for the file that keeps the detections; ``advance`` hears of the images that are done.
+
+        Raises:
+            ConfigError: the config has no loading step; or the images hold no ground truth.
+            DagnPreError: the host failed, on an image that cannot be read, say.
+        """
+        cfg = self.cfg
+        if quality is not None or restorer is not None:
+            options = {"model": restorer, "device": self.device} if restorer else {}
+            cfg = insert(cfg, compress=quality, restore=restorer is not None, splits=("test",), **options)
+        model = self.runner.model
+        bar = Progress(advance)
+        with quiet():
+            self.loop.dataloader = self.runner.build_dataloader(cfg.test_dataloader, seed=0)
+            restoring = watch_restorers(self.loop.dataloader.dataset)
+            testing = model.test_step = Stopwatch(model.test_step, size=len)
+            self.runner.register_hook(bar)
+            self.keep_detections(name)
+            try:
+                metrics = self.runner.test()
+            except DagnPreError:
+                raise
+            except Exception as error:  # the host's own errors come in any class
+                raise DagnPreError(
+                    f"{name} failed ({type(error).__name__}: {error}); finished cells are kept: after the repair, the "
+                    "same command goes on"
+                ) from error
+            finally:
+                del model.test_step  # the stopwatch stood before the class's own
+                self.runner.hooks.remove(bar)
+            value = self.score(metrics)
+        if math.isnan(value):
+            raise ConfigError(f"{name} cannot be scored: its {self.n_images} images hold no ground truth")
+        milliseconds = sum((watch.milliseconds() for watch in restoring), 0.0)
+        return Measured(value, self.n_images, milliseconds, testing.milliseconds())
+
+    def keep_detections(self, name: str) -> None:
+        """Let COCO's metric write what it scores."""
+        folder = self.work_dir / "detections"
+        for metric in self.loop.evaluator.metrics:
+            if hasattr(metric, "outfile_prefix"):
+                folder.mkdir(parents=True, exist_ok=True)
+                metric.outfile_prefix = str(folder / name)
+
+    def score(self, metrics: dict[str, float]) -> float:
+        """The metric in percent out of what the host's evaluation returned; NaN without ground truth."""
+        for metric in self.loop.evaluator.metrics:
+            if hasattr(metric, "outfile_prefix"):
+                return 100 * mean_average_precision(metric)
+        return next(float(value) for key, value in metrics.items() if key.rpartition("/")[2] == "mIoU")
+
+
+def mean_average_precision(metric) -> float:
+    """Box mAP of what a CocoMetric has just scored, 0..1: its own figure, which it rounds to 0.1 %, with all digits.
+
+    ``metric`` still holds ground truth, categories and images, and wrote the detections to its ``outfile_prefix``. NaN
+    when there is no ground truth; 0 when nothing was detected at all, where the host returns no figure.
+    """
+    truth, path = metric._coco_api, Path(f"{metric.outfile_prefix}.bbox.json")
+    if not truth.getAnnIds(imgIds=metric.img_ids, catIds=metric.cat_ids, iscrowd=False):
+        return math.nan
+    if path.read_bytes().strip() == b"[]":
+        return 0.0
+    evaluation = COCOeval(truth, truth.loadRes(str(path)), "bbox")
+    evaluation.params.catIds, evaluation.params.imgIds = metric.cat_ids, metric.img_ids
+    evaluation.params.maxDets, evaluation.params.iouThrs = list(metric.proposal_nums), metric.iou_thrs
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return float(evaluation.stats[0])
+
+
+def watch_restorers(dataset) -> list[Stopwatch]:
+    """Put a stopwatch around each DAGNRestore in a built data set, or in those it wraps."""
+    watches = []
+    for leaf in plain(dataset):
+        steps = leaf.pipeline.transforms
+        for index, step in enumerate(steps):
+            if isinstance(step, DAGNRestore):
+                steps[index] = Stopwatch(step)
+                watches.append(steps[index])
+    return watches
+
+
+def plain(dataset) -> Iterator:
+    """The plain data sets in a built one, out of whatever wraps them."""
+    inner = getattr(dataset, "datasets", None) or ([dataset.dataset] if hasattr(dataset, "dataset") else [])
+    for child in inner:
+        yield from plain(child)
+    if not inner:
+        yield dataset

@@ -1,0 +1,185 @@
+"""What the benchmark reads from a host's config, and the little it changes in one.
+
+A config may hold three things of ours at its top level: ``data_root``; ``checkpoint``, the default weights (a URL, or a
+path that may start with the data root); and ``benchmark = dict(model=..., dataset=...)``, the names in the table.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
+
+from dagn_pre.errors import ConfigError, UsageError
+from dagn_pre.integrations.openmmlab.insert import find
+
+CONFIGS = Path(__file__).resolve().parent / "configs"
+TASKS = {  # what a test evaluator measures: task and metric, as they stand in the results
+    "CocoMetric": ("object detection", "bbox_mAP"),
+    "IoUMetric": ("semantic segmentation", "mIoU"),
+}
+
+
+def load(source: str) -> Config:
+    """Read a config: a path, the name of one in ``benchmarks/configs``, or ``mmdet::...`` / ``mmseg::...``.
+
+    Raises:
+        UsageError: no such config.
+        ConfigError: it cannot be read.
+    """
+    own = {path.stem: path for path in sorted(CONFIGS.glob("*.py"))}
+    try:
+        path = own.get(source) or find(source)
+    except UsageError as error:
+        raise UsageError(f"{error}; those of the benchmark are demo, {', '.join(own)}") from error
+    try:
+        with quiet(), mmseg_under_any_name():
+            return Config.fromfile(path)
+    except Exception as error:  # a config is a program: anything can go wrong in it
+        raise ConfigError(f"cannot read config {source}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the hosts' prints and warnings off the console."""
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def mmseg_under_any_name() -> Iterator[None]:
+    """Let ``mmseg::`` in ``_base_`` be found where its distribution is onedl-mmsegmentation.
+
+    mmengine looks for the distribution by upstream's name, and for a module only by the name given for it here.
+    """
+    upstream = MODULE2PACKAGE["mmseg"]
+    MODULE2PACKAGE["mmseg"] = "mmseg"
+    try:
+        yield
+    finally:
+        MODULE2PACKAGE["mmseg"] = upstream
+
+
+def name(cfg: Config) -> str:
+    """The config's file name without its suffix."""
+    return Path(cfg.filename).stem
+
+
+def datasets(node: dict) -> Iterator[dict]:
+    """The plain data sets' configs in a dataset's config, out of whatever wraps them."""
+    inner = node.get("datasets") or ([node["dataset"]] if "dataset" in node else [])
+    for child in inner:
+        yield from datasets(child)
+    if not inner:
+        yield node
+
+
+def kind(node: dict) -> str:
+    """The class name that ``type`` stands for, in text and in pure-Python configs."""
+    value = node.get("type", "")
+    return (value if isinstance(value, str) else value.__name__).rpartition(".")[2]
+
+
+def task(cfg: Config) -> tuple[str, str]:
+    """Task and metric of a config's test evaluator, such as ("object detection", "bbox_mAP").
+
+    Raises:
+        ConfigError: no test pipeline or evaluator, or one that measures something else or nothing.
+    """
+    dataset = (cfg.get("test_dataloader") or {}).get("dataset")
+    if not dataset or not all(leaf.get("pipeline") for leaf in datasets(dataset)):
+        raise ConfigError(f"config {name(cfg)} has no test pipeline: set test_dataloader.dataset.pipeline")
+    evaluators = cfg.get("test_evaluator") or []
+    for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        if kind(evaluator) in TASKS and not evaluator.get("format_only"):
+            return TASKS[kind(evaluator)]
+    raise ConfigError(f"config {name(cfg)} has no test_evaluator that scores: set one of {', '.join(TASKS)}")
+
+
+def data_root(cfg: Config) -> str:
+    """The data root that a config's test data lie in."""
+    roots = {leaf.get("data_root") for leaf in datasets(cfg.test_dataloader.dataset)}
+    root = roots.pop() if len(roots) == 1 else None
+    if not root:
+        raise ConfigError(f"config {name(cfg)} has no single data_root in test_dataloader: set it")
+    return root
+
+
+def set_data_root(cfg: Config, root: str | Path) -> None:
+    """Move test data, annotations and default checkpoint to ``root``, where they lie in the config's data root."""
+    old = data_root(cfg)
+    for key in ("test_dataloader", "test_evaluator", "checkpoint"):
+        if key in cfg:
+            cfg[key] = moved(cfg[key], old, str(root))
+
+
+def moved(node, old: str, new: str):
+    """A copy of nested containers in which each path at or below ``old`` is the same path below ``new``."""
+    if isinstance(node, dict):
+        return type(node)({key: moved(value, old, new) for key, value in node.items()})
+    if isinstance(node, (list, tuple)):
+        return type(node)(moved(value, old, new) for value in node)
+    if isinstance(node, str) and f"{node}/".startswith(f"{old.rstrip('/')}/"):
+        return new + node[len(old.rstrip("/")) :].rstrip("/")
+    return node
+
+
+def check_data(cfg: Config) -> list[Path]:
+    """The annotation files of a config's test data, after a look that they and the image folders are there.
+
+    Raises:
+        ConfigError: the data root, an annotation file or a folder is missing.
+    """
+    root = Path(data_root(cfg))
+    if not root.is_dir():
+        raise ConfigError(f"data root {root} of config {name(cfg)} does not exist: give it with --data-root")
+    files, found = [], []
+    for leaf in datasets(cfg.test_dataloader.dataset):
+        files += [root / leaf["ann_file"]] if leaf.get("ann_file") else []
+        found += [root / folder for folder in (leaf.get("data_prefix") or {}).values() if folder]
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
+    found += [Path(evaluator["ann_file"]) for evaluator in evaluators if evaluator.get("ann_file")]
+    for path in (*files, *found):
+        if not path.exists():
+            raise ConfigError(f"{path} of config {name(cfg)} does not exist: complete the data in --data-root {root}")
+    return [file for file in files if file.is_file()]
+
+
+def digest(cfg: Config) -> str:
+    """Which evaluation it is, wherever the data lie: the start of a SHA-256 over model, test data and evaluator."""
+    parts = {"model": cfg.model, "data": cfg.test_dataloader.dataset, "evaluator": cfg.test_evaluator}
+    text = json.dumps(moved(parts, data_root(cfg), "<data root>"), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def for_testing(cfg: Config, limit: int | None) -> Config:
+    """A copy that only tests: no training parts, no custom hooks, loading in this process, the first ``limit`` images.
+
+    Custom hooks go because they serve training; EMAHook would even exchange the loaded weights for its own. Loading
+    happens in this process, so that a restorer can be timed there and may run on CUDA.
+
+    Raises:
+        ConfigError: a limit for a wrapped data set.
+    """
+    cfg = copy.deepcopy(cfg)
+    for key in list(cfg):
+        if key.startswith(("train_", "val_", "tta_")) or key in ("optim_wrapper", "param_scheduler", "custom_hooks"):
+            cfg.pop(key)
+    cfg.update(load_from=None, resume=False, launcher="none")
+    cfg.test_cfg = cfg.get("test_cfg") or {}
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.test_dataloader.pop("prefetch_factor", None)
+    if limit is not None:
+        if "dataset" in cfg.test_dataloader.dataset or "datasets" in cfg.test_dataloader.dataset:
+            raise ConfigError(f"config {name(cfg)} tests on a wrapped data set: --limit needs a plain one")
+        cfg.test_dataloader.dataset.indices = limit
+    return cfg

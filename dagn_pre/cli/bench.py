@@ -1,0 +1,61 @@
+"""``dagn-pre bench``: what JPEG costs a host's model, and what restoring in front of it wins back."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dagn_pre.errors import DagnPreError
+
+HELP = "score a host's model on original, compressed and restored images"
+EXAMPLE = "dagn-pre bench pspnet_r50_d8_voc --data-root VOCdevkit/VOC2012 --qf 10 40 --work-dir work_dirs/voc"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "configs",
+        nargs="+",
+        metavar="CONFIG",
+        help="a config file, the name of one in benchmarks/configs, mmdet::... or mmseg::..., or demo: our own data "
+        "and models for both tasks",
+    )
+    parser.add_argument("--checkpoint", metavar="F", help="weights, a file or URL (default: the config's `checkpoint`)")
+    parser.add_argument("--data-root", metavar="D", help="where the data lie (default: the config's data root)")
+    parser.add_argument("--qf", type=int, nargs="+", default=[10, 20, 30, 40], help="JPEG quality factors, 1..100")
+    parser.add_argument(
+        "--inputs",
+        nargs="+",
+        default=["original", "jpeg", "dagn-s"],
+        metavar="INPUT",
+        help="original, jpeg, and restorers by name or .safetensors file (default: original jpeg dagn-s)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--work-dir", metavar="DIR", help="for results and logs (default: work_dirs/bench-CONFIG)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for model and restorer")
+    parser.add_argument("--overwrite", action="store_true", help="throw away results of other settings in DIR")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure what is missing, print the table and where the files are; returns 0."""
+    try:
+        from dagn_pre.benchmarks import run as benchmark
+    except ImportError as error:
+        raise DagnPreError(f'bench needs OpenMMLab ({error}): pip install "dagn-pre[openmmlab]"') from error
+
+    work_dir = Path(args.work_dir or f"work_dirs/bench-{Path(args.configs[0]).stem}")
+    benchmark.run(
+        args.configs,
+        work_dir,
+        checkpoint=args.checkpoint,
+        data_root=args.data_root,
+        qualities=args.qf,
+        inputs=args.inputs,
+        limit=args.limit,
+        device=args.device,
+        overwrite=args.overwrite,
+    )
+    print((work_dir / "results.md").read_text(encoding="utf-8"))
+    for name in ("results.json", "results.md", "results.png"):
+        print(work_dir / name)
+    return 0
