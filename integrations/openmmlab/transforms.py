@@ -1,0 +1,213 @@
+"""The two pipeline steps: ``JPEGCompress`` (what a channel does to an image) and ``DAGNRestore`` (what undoes it).
+
+Both stand right after the loading step: ``results["img"]`` is the decoded image, (H, W, 3) uint8 in BGR order, and its
+8x8 blocks are where the encoder put them. They are registered in mmengine's root ``TRANSFORMS``, which is also
+``mmcv.transforms.TRANSFORMS`` and the parent of mmdet's and mmseg's, so that one registration serves every host.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+from mmengine import fileio
+from mmengine.logging import print_log
+from mmengine.registry import TRANSFORMS
+from torch.utils.data import get_worker_info
+
+from dagn_pre import codec, images
+from dagn_pre.errors import ConfigError, ImageError, UsageError
+from dagn_pre.restorer import check_options, shared_restorer
+
+# What Resize, Pad and RandomFlip of mmcv, mmdet and mmseg leave in ``results``, also when they changed no pixel.
+TRACES = ("scale", "scale_factor", "pad_shape", "flip")
+
+
+@TRANSFORMS.register_module()
+class JPEGCompress(BaseTransform):
+    """Compress ``results["img"]`` as JPEG and decode it again.
+
+    Required keys: img, (H, W, 3) uint8 BGR. Modified: img. Added: jpeg_quality, the QF that was applied (int); absent
+    where the image was left alone.
+
+    Args:
+        quality: QF 1..100, or (low, high), both included, to draw from uniformly per image. Draws come from NumPy's global
+            generator, which mmengine seeds in each worker.
+        subsampling: "4:4:4", "4:2:2" or "4:2:0".
+        prob: the share of images to compress, 0..1.
+
+    Raises:
+        UsageError: a quality, subsampling or prob outside its range (at construction).
+        ConfigError, ImageError: an image that is not uint8 with three channels, or comes after Resize, Pad or a flip.
+    """
+
+    def __init__(self, quality: int | tuple[int, int], subsampling: str = "4:2:0", prob: float = 1.0) -> None:
+        low, high = quality if isinstance(quality, (tuple, list)) and len(quality) == 2 else (quality, quality)
+        self.low, self.high = codec.check_quality(low), codec.check_quality(high)
+        if self.low > self.high:
+            raise UsageError(f"quality must be (low, high) with low <= high, not {quality!r}")
+        self.subsampling = codec.check_subsampling(subsampling)
+        if isinstance(prob, bool) or not isinstance(prob, (int, float)) or not 0 <= prob <= 1:
+            raise UsageError(f"prob must be a number from 0 to 1, not {prob!r}")
+        self.prob = prob
+
+    @cache_randomness
+    def draw(self) -> int | None:
+        """The QF for the next image, None to leave it alone. Two draws each time, whatever ``prob`` and the range are."""
+        keep, quality = np.random.rand(), np.random.randint(self.low, self.high + 1)
+        return int(quality) if keep < self.prob else None
+
+    def transform(self, results: dict) -> dict:
+        """Compress one image; see the class for the keys."""
+        check_place(self, results)
+        check_channels(results["img"])
+        quality = self.draw()
+        if quality is not None:
+            rgb = results["img"][..., ::-1]
+            decoded = codec.compress(np.ascontiguousarray(rgb), quality, self.subsampling)
+            results["img"] = np.ascontiguousarray(decoded[..., ::-1])
+            results["jpeg_quality"] = quality
+        return results
+
+    def __repr__(self) -> str:
+        quality = self.low if self.low == self.high else (self.low, self.high)
+        return f"JPEGCompress(quality={quality}, subsampling={self.subsampling!r}, prob={self.prob})"
+
+
+@TRANSFORMS.register_module()
+class DAGNRestore(BaseTransform):
+    """Restore ``results["img"]`` with a :class:`dagn_pre.Restorer`, shared by all pipelines of a process.
+
+    Required keys: img, (H, W, 3) uint8 BGR. Modified: img, same shape and type. Added: dagn_restored, bool, False where
+    the image was left untouched. The image's quality is taken from, in this order: jpeg_quality, as JPEGCompress notes it;
+    the header of the file at img_path (read again through mmengine.fileio); the pixels (blind).
+
+    The weights are loaded when the first image comes, in the process that it comes to; the object itself pickles to a few
+    hundred bytes. In DataLoader workers torch keeps to one thread.
+
+    Args:
+        model: a name from ``dagn_pre.models.names()``, or the path of a .safetensors file.
+        device: "cpu", "cuda", "cuda:1" or "auto". DataLoader workers that were forked cannot use CUDA: there "auto" means
+            "cpu", and asking for CUDA is an error.
+        max_quality: 1..101, images of this QF or better stay untouched; 101 restores everything.
+        strength: 0..1, scales the correction; 0 leaves the image as it is.
+        tile: side of the tiles in pixels, a multiple of 16; 0 never tiles, None does so above 4 megapixels.
+        dtype: "auto", "float32", "float16" or "bfloat16".
+        on_error: "raise", or "pass" to log a warning that names the file and hand the image on untouched. It is about
+            images that cannot be restored (ImageError); a wrong config is always an error.
+        backend_args: how mmengine.fileio reads img_path; the same as the loading step's.
+
+    Raises:
+        UsageError: an option outside its range, or a model that is not known (at construction); CUDA in a forked worker.
+        WeightsError: weights that are missing or do not fit.
+        ConfigError: the step stands after Resize, Pad or a flip, or after a loading step with ``to_float32=True``.
+        ImageError: an image that is not (H, W, 3), or has no pixels.
+    """
+
+    def __init__(
+        self,
+        model: str = "dagn-s",
+        device: str = "cpu",
+        max_quality: int = 90,
+        strength: float = 1.0,
+        tile: int | None = None,
+        dtype: str = "auto",
+        on_error: str = "raise",
+        backend_args: dict | None = None,
+    ) -> None:
+        if on_error not in ("raise", "pass"):
+            raise UsageError(f'on_error must be "raise" or "pass", not {on_error!r}')
+        self.options = dict(
+            model=model, device=device, max_quality=max_quality, strength=strength, tile=tile, dtype=dtype
+        )
+        check_options(**self.options)
+        self.on_error = on_error
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        """Restore one image; see the class for the keys."""
+        check_place(self, results)
+        restorer = shared_restorer(**{**self.options, "device": usable_device(self.options["device"])})
+        image = results["img"]
+        try:
+            check_channels(image)
+            restored = restorer(image, quality=self.quality(results), channel_order="bgr")
+        except ImageError as error:
+            if self.on_error == "raise":
+                raise ImageError(f"cannot restore {named(results)}: {error}") from error
+            print_log(f"DAGNRestore leaves {named(results)} as it is: {error}", "current", logging.WARNING)
+            restored = image
+        results["img"] = restored
+        results["dagn_restored"] = restored is not image
+        return results
+
+    def quality(self, results: dict) -> codec.Quality | int | None:
+        """What is known of the image's quality before looking at its pixels; None if nothing is."""
+        noted, path = results.get("jpeg_quality"), results.get("img_path")
+        if noted is not None or not path:  # arrays come with img_path=None
+            return noted
+        try:
+            header = images.header(fileio.get(path, backend_args=self.backend_args))
+        except (OSError, ImageError):  # the loader got its pixels elsewhere, or from a format without such a header
+            return None
+        # A file of another size is not what the pixels are from; EXIF may have turned them.
+        same = sorted((header.height, header.width)) == sorted(results["img"].shape[:2])
+        return header.quality if same else None
+
+    def __repr__(self) -> str:
+        options = dict(self.options, on_error=self.on_error, backend_args=self.backend_args)
+        return f"DAGNRestore({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+
+
+def check_place(step: BaseTransform, results: dict) -> None:
+    """Raise ConfigError if an earlier step has moved the 8x8 blocks or made the pixels something other than uint8."""
+    image, step_name = results["img"], type(step).__name__
+    traces = [key for key in TRACES if key in results]
+    loaded = results.get("ori_shape", image.shape[:2])
+    if traces or tuple(loaded[:2]) != image.shape[:2]:
+        found = f"results hold {', '.join(map(repr, traces))}" if traces else f"{loaded} became {image.shape[:2]}"
+        raise ConfigError(
+            f"{step_name} must come right after the step that loads the image, before any Resize, Pad, crop or flip "
+            f"({found}): JPEG's 8x8 blocks lie where the decoder put them, and only there can they be restored"
+        )
+    if image.dtype != np.uint8:
+        raise ConfigError(
+            f"{step_name} needs uint8 pixels, not {image.dtype}: set to_float32=False in the step that loads the "
+            "image, and put Normalize after it"
+        )
+
+
+def check_channels(image: np.ndarray) -> None:
+    """Raise ImageError unless ``image`` is (H, W, 3)."""
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(f'the image must be (H, W, 3) BGR, not {image.shape}; load it with color_type="color"')
+
+
+def usable_device(device: str) -> str:
+    """``device`` as this process can use it; inside DataLoader workers also keeps torch to one thread.
+
+    Raises:
+        UsageError: CUDA is asked for in a forked worker, where it cannot be initialised.
+    """
+    if get_worker_info() is None:
+        return device
+    torch.set_num_threads(1)  # the workers share the cores, and OpenMP's threads do not survive a fork
+    process = multiprocessing.current_process()
+    method = getattr(process, "_start_method", None) or multiprocessing.get_start_method()
+    if method != "fork":
+        return device
+    if device == "auto" or torch.device(device).type == "cpu":
+        return "cpu"
+    raise UsageError(
+        f"DAGNRestore(device={device!r}) runs in a forked DataLoader worker, where CUDA does not work: set "
+        'env_cfg.mp_cfg.mp_start_method="spawn", or num_workers=0, or DAGNRestore(device="cpu")'
+    )
+
+
+def named(results: dict) -> str:
+    """The image's path, or words for an image that came as an array."""
+    return str(results.get("img_path") or "an image given as an array")
