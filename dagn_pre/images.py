@@ -43,7 +43,7 @@ class Header:
     quality: Quality | None
 
 
-def _label(source: object) -> str:
+def label(source: object) -> str:
     return str(source) if isinstance(source, (str, Path)) else "image"
 
 
@@ -53,22 +53,22 @@ def open_image(source: str | Path | bytes) -> Image.Image:
     Raises:
         ImageError: no such file, empty, no image Pillow knows, or more than MAX_PIXELS; the message names the file.
     """
-    label = _label(source)
+    name = label(source)
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not data:
-            raise ImageError(f"{label}: the file is empty")
+            raise ImageError(f"{name}: the file is empty")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
             image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
-        raise ImageError(f"{label}: not an image in a format that Pillow reads") from None
+        raise ImageError(f"{name}: not an image in a format that Pillow reads") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, ImageError):
             raise
-        raise ImageError(f"{label}: {error.strerror if isinstance(error, OSError) and error.strerror else error}") from error
+        raise ImageError(f"{name}: {error.strerror if isinstance(error, OSError) and error.strerror else error}") from error
     if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{label}: {image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS}")
+        raise ImageError(f"{name}: {image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS}")
     return image
 
 
@@ -104,25 +104,25 @@ class Pixels:
     alpha: np.ndarray | None
 
     @classmethod
-    def of(cls, image: Image.Image, label: str = "image") -> Pixels:
+    def of(cls, image: Image.Image, name: str = "image") -> Pixels:
         """Decode ``image``.
 
         Raises:
-            ImageError: no pixels, a refused mode, or data that ends too early; ``label`` is named.
+            ImageError: no pixels, a refused mode, or data that ends too early; ``name`` is named.
         """
         if not image.width or not image.height:
-            raise ImageError(f"{label}: {image.width}x{image.height} pixels; an image needs at least one")
+            raise ImageError(f"{name}: {image.width}x{image.height} pixels; an image needs at least one")
         colour = COLOUR_OF_MODE.get(image.mode)
         deep = any(";16" in str(argument) for tile in getattr(image, "tile", ()) for argument in tile[3:])
         if colour is None or deep:
             kind = "16 bits per channel" if deep else f"mode {image.mode!r}"
-            raise ImageError(f"{label}: {kind} is refused, since a JPEG holds 8 bits; convert to 8-bit gray or RGB first")
+            raise ImageError(f"{name}: {kind} is refused, since a JPEG holds 8 bits; convert to 8-bit gray or RGB first")
         if image.mode == "P" and "transparency" in image.info:
             colour = "RGBA"
         try:
             converted = image.convert(colour)
         except (OSError, SyntaxError, ValueError) as error:
-            raise ImageError(f"{label}: damaged or cut short ({error})") from error
+            raise ImageError(f"{name}: damaged or cut short ({error})") from error
         alpha = np.asarray(converted.getchannel("A")) if colour.endswith("A") else None
         return cls(np.asarray(converted.convert("RGB")), colour, alpha)
 
@@ -135,6 +135,14 @@ class Pixels:
         if self.alpha is not None:
             rebuilt.putalpha(Image.fromarray(self.alpha))
         return rebuilt
+
+
+def writer_options(path: Path) -> dict:
+    """Settings for PIL's ``save`` that lose nothing, or, for a JPEG, as little as is sensible."""
+    suffix = path.suffix.lower()
+    if suffix in {".jpg", ".jpeg"}:
+        return {"quality": 95, "subsampling": 0}
+    return {"lossless": True} if suffix == ".webp" else {}
 
 
 def grey(rgb: np.ndarray) -> np.ndarray:

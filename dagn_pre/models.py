@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.files import atomic_path
@@ -162,6 +163,16 @@ def save(
     }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata)
+
+
+def cost(config: DAGNConfig, side: int = 512) -> tuple[int, int]:
+    """(parameters, multiply-accumulates of one image of ``side`` pixels squared), batch norm folded; nothing is computed."""
+    with torch.device("meta"):
+        network = fold_batch_norm(DAGN(config))
+        image = torch.empty(1, 3, side, side)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(image)
+    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2
 
 
 def fingerprint(model: str | Path) -> str:

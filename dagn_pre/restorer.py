@@ -180,13 +180,13 @@ class Restorer:
                 raise ImageError(f"an array must be (H, W, 3) uint8 with pixels, not {source.dtype} of shape {source.shape}")
             return _Item(source, source[..., ::-1] if channel_order == "bgr" else source, known)
         if isinstance(source, Image.Image):
-            opened, label = source, getattr(source, "filename", "") or "image"
+            opened, name = source, getattr(source, "filename", "") or "image"
         elif isinstance(source, (str, Path, bytes)):
-            opened, label = images.open_image(source), images._label(source)
+            opened, name = images.open_image(source), images.label(source)
         else:
             raise ImageError(f"an image must be a path, bytes, a PIL image or an array, not {type(source).__name__}")
         known = known or codec.header_quality(opened)
-        pixels = images.Pixels.of(opened, label)
+        pixels = images.Pixels.of(opened, name)
         return _Item(source, pixels.rgb, known, pixels, opened)
 
     def _close(self, item: _Item, restored: np.ndarray | None, channel_order: str):

@@ -23,8 +23,9 @@ from torch.nn import functional as F
 
 from dagn_pre.errors import DagnPreError
 from dagn_pre.files import atomic_path
-from dagn_pre.networks.autoencoder import AutoEncoder, Discriminator, QualityPredictor
+from dagn_pre.networks.autoencoder import QUALITY_CLASSES, AutoEncoder, Discriminator, QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
+from dagn_pre.networks.resnet import ResNetEncoder
 from dagn_pre.training.data import JPEGPairs, loader, restoration_quality, uniform_quality
 
 LAMBDA_CI = LAMBDA_CS = 1.0  # Fig. 13: the best of the paper's sweep
@@ -172,16 +173,34 @@ class InsensitiveStage(Stage):
         yield discrimination, {"discrimination": discrimination.item(), "J accuracy": accuracy.item()}
 
 
+def high_pass_stem(encoder: ResNetEncoder) -> None:
+    """Give an encoder's first convolution random 5x5 filters composed with (identity - 3x3 mean), and freeze it.
+
+    Artifacts are a fiftieth of the content's amplitude; filters that pass any of the content never find them (measured: the
+    QF error stays at chance, 36, after 400 steps, against 18 after 300 with these).
+    """
+    weight = encoder.stem[0].weight
+    high_pass = torch.full((1, 1, 3, 3), -1 / 9)
+    high_pass[..., 1, 1] += 1
+    with torch.no_grad():
+        filters = 0.1 * torch.randn(weight.shape[0] * weight.shape[1], 1, 5, 5)
+        weight.copy_(F.conv2d(filters, high_pass, padding=2).view_as(weight))
+    weight.requires_grad_(False)
+
+
 class SensitiveStage(Stage):
     """1b: reconstruct both images while P_qf reads their QF from the features (eq. 7-9).
 
-    Cross-entropy in place of eq. 9's L1 on one-hot vectors, which hardly moves at the start of 100 classes.
+    In place of eq. 9's L1 on one-hot vectors, which hardly moves at the start of 100 classes: cross-entropy against a
+    distribution that falls off as exp(-|QF difference| / 5), so that neighbouring qualities teach each other.
     """
 
     quality = staticmethod(uniform_quality)
+    spread = 5.0
 
     def __init__(self, config: DAGNConfig) -> None:
         auto_encoder = AutoEncoder(config.encoder_depth, config.encoder_width)
+        high_pass_stem(auto_encoder.encoder)
         predictor = QualityPredictor(auto_encoder.encoder.out_channels)
         super().__init__({"auto_encoder": auto_encoder, "predictor": predictor})
 
@@ -189,9 +208,10 @@ class SensitiveStage(Stage):
         both = torch.cat([compressed, original])
         features, images = self.modules["auto_encoder"](both)
         content = F.l1_loss(images, both)
-        classes = torch.cat([quality, torch.full_like(quality, 100)]) - 1
         vector = features.mean((2, 3))
-        awareness = F.cross_entropy(self.modules["predictor"](vector), classes)
+        known = torch.cat([quality, torch.full_like(quality, QUALITY_CLASSES)]).float()
+        distance = (torch.arange(1, QUALITY_CLASSES + 1) - known[:, None]).abs()
+        awareness = F.cross_entropy(self.modules["predictor"](vector), torch.softmax(-distance / self.spread, 1))
         with torch.no_grad():
             error = (self.modules["predictor"].quality(vector)[: len(quality)] - quality).abs().mean()
         yield content + LAMBDA_CS * awareness, {

@@ -1,0 +1,1 @@
+"""The ``dagn-pre`` command; one module per subcommand, each with HELP, EXAMPLE, add_arguments and run."""

@@ -1,0 +1,49 @@
+"""Entry point of ``dagn-pre``: subcommands, errors, exit status (0 fine, 1 failed work, 2 wrong usage)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from dagn_pre import __version__
+from dagn_pre.errors import DagnPreError, UsageError
+
+COMMANDS = ("restore", "compress", "inspect", "insert", "bench", "models")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dagn-pre", description="Restores JPEGs in front of detectors and segmenters.")
+    parser.add_argument("--version", action="version", version=f"dagn-pre {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = importlib.import_module(f"dagn_pre.cli.{name}")
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            epilog=f"example:\n  {module.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = build_parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (DagnPreError, OSError) as error:
+        if options.debug:
+            raise
+        print(f"dagn-pre {options.command}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print(f"dagn-pre {options.command}: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""``dagn-pre restore``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dagn_pre.cli import batch
+
+HELP = "Remove JPEG artifacts from images."
+EXAMPLE = "dagn-pre restore photos/ restored/ --max-quality 80"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    batch.add_arguments(parser)
+    parser.add_argument("--model", default="dagn-s", help="a name that `dagn-pre models` lists, or a .safetensors file")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--max-quality", type=int, default=90, metavar="QF", help="leave images of this QF or more untouched")
+    parser.add_argument("--strength", type=float, default=1.0, help="0..1, scales the correction")
+    parser.add_argument("--tile", type=int, help="side of the tiles; 0 never tiles; default: tiles large images")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--format", default="png", choices=("png", "webp", "tiff", "jpg"), help="of outputs in a folder")
+
+
+def run(options: argparse.Namespace) -> int:
+    from PIL import ImageOps
+
+    from dagn_pre.files import atomic_path
+    from dagn_pre.images import open_image, writer_options
+    from dagn_pre.restorer import Restorer
+
+    pairs = batch.plan(options.source, options.target, f".{options.format}")
+    names = ("model", "device", "max_quality", "strength", "tile", "dtype")
+    restorer = Restorer(**{name: getattr(options, name) for name in names})
+
+    def work(source: Path, target: Path) -> None:
+        image = open_image(source)
+        image.filename = str(source)  # errors name it
+        restored = ImageOps.exif_transpose(restorer(image))
+        settings = writer_options(target)
+        for key in ("exif", "icc_profile"):
+            if restored.info.get(key):
+                settings[key] = restored.info[key]
+        with atomic_path(target) as path:
+            restored.save(path, **settings)
+
+    return batch.run(pairs, work, options.overwrite)
