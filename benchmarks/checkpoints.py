@@ -83,7 +83,10 @@ def load(model: torch.nn.Module, path: Path) -> None:
     try:
         missing = model.load_state_dict(read(path), strict=False).missing_keys
     except RuntimeError as error:
-        raise WeightsError(f"checkpoint {path} does not fit {type(model).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise WeightsError(
+            f"checkpoint {path} does not fit {type(model).__name__} ({reason}): give the config it was trained with"
+        ) from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing:
         raise WeightsError(

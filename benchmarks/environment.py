@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import re
 import subprocess
@@ -28,6 +29,7 @@ def describe(device: str) -> dict:
     }
 
 
+@functools.lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Versions by import name; a distribution of another name, such as onedl-mmcv, is told."""
     owners, found = packages_distributions(), {}

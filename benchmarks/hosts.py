@@ -22,9 +22,10 @@ from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.integrations.openmmlab.insert import find
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
-TASKS = {  # what a test evaluator measures: task and metric, as they stand in the results
-    "CocoMetric": ("object detection", "bbox_mAP"),
-    "IoUMetric": ("semantic segmentation", "mIoU"),
+# Test evaluator -> its argument for what it measures, and what we need there; task and metric in the results.
+TASKS = {
+    "CocoMetric": ("metric", "bbox", ("object detection", "bbox_mAP")),
+    "IoUMetric": ("iou_metrics", "mIoU", ("semantic segmentation", "mIoU")),
 }
 
 
@@ -98,11 +99,18 @@ def task(cfg: Config) -> tuple[str, str]:
     dataset = (cfg.get("test_dataloader") or {}).get("dataset")
     if not dataset or not all(leaf.get("pipeline") for leaf in datasets(dataset)):
         raise ConfigError(f"config {name(cfg)} has no test pipeline: set test_dataloader.dataset.pipeline")
-    evaluators = cfg.get("test_evaluator") or []
-    for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
-        if kind(evaluator) in TASKS and not evaluator.get("format_only"):
-            return TASKS[kind(evaluator)]
-    raise ConfigError(f"config {name(cfg)} has no test_evaluator that scores: set one of {', '.join(TASKS)}")
+    for evaluator in evaluators(cfg):
+        argument, wanted, found = TASKS.get(kind(evaluator), ("", "", None))
+        if found and wanted in evaluator.get(argument, wanted) and not evaluator.get("format_only"):
+            return found
+    known = " or ".join(f"{metric} with {argument} {wanted}" for metric, (argument, wanted, _) in TASKS.items())
+    raise ConfigError(f"config {name(cfg)} has no test_evaluator that scores: set {known}, and no format_only")
+
+
+def evaluators(cfg: Config) -> list[dict]:
+    """The configs of the test evaluators, one or many."""
+    found = cfg.get("test_evaluator") or []
+    return list(found) if isinstance(found, (list, tuple)) else [found]
 
 
 def data_root(cfg: Config) -> str:
@@ -146,8 +154,7 @@ def check_data(cfg: Config) -> list[Path]:
     for leaf in datasets(cfg.test_dataloader.dataset):
         files += [root / leaf["ann_file"]] if leaf.get("ann_file") else []
         found += [root / folder for folder in (leaf.get("data_prefix") or {}).values() if folder]
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
-    found += [Path(evaluator["ann_file"]) for evaluator in evaluators if evaluator.get("ann_file")]
+    found += [Path(evaluator["ann_file"]) for evaluator in evaluators(cfg) if evaluator.get("ann_file")]
     for path in (*files, *found):
         if not path.exists():
             raise ConfigError(f"{path} of config {name(cfg)} does not exist: complete the data in --data-root {root}")

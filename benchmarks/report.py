@@ -93,7 +93,8 @@ def markdown(results: dict) -> str:
             "In brackets: the share of the loss (original minus JPEG) that the restorer wins back; negative where it "
             "hurts, absent where JPEG costs nothing. Bold: the best at this QF."
         )
-    parts += [f"- {remark}" for remark in remarks(found, results["environment"])]
+    if known := list(remarks(found, results["environment"])):
+        parts.append("\n".join(f"- {remark}" for remark in known))
     parts += ["## Milliseconds per image", "\n".join(time_table(found)), "## Measured with", "\n".join(facts(results))]
     return "\n\n".join(parts) + "\n"
 
@@ -114,11 +115,12 @@ def score_table(found: list[Panel], names: list[str]) -> Iterator[str]:
 def score_cells(panel: Panel, quality: int, names: list[str]) -> Iterator[str]:
     """Original, JPEG and restorers at one QF; the best of JPEG and restorers in bold, if there is a choice."""
     values = [panel.scores.get((label, quality)) for label in ("jpeg", *names)]
-    best = max((value for value in values if value is not None), default=None)
+    measured = [value for value in values if value is not None]
+    best = max(measured) if len(measured) > 1 else None
     yield number(panel.scores.get(("original", None)))
     for label, value in zip(("jpeg", *names), values, strict=True):
         share = panel.recovered(label, quality) if label in names else None
-        text = f"**{number(value)}**" if value == best and names else number(value)
+        text = f"**{number(value)}**" if value is not None and value == best else number(value)
         yield text if share is None else f"{text} ({share:.0f} %)"
 
 

@@ -24,6 +24,7 @@ from dagn_pre.benchmarks.hosts import set_data_root
 from dagn_pre.codec import check_quality
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.files import write_atomic
+from dagn_pre.integrations.openmmlab.insert import insert
 
 __all__ = ["DEMO", "INPUTS", "QUALITIES", "run", "set_data_root"]
 
@@ -90,12 +91,14 @@ def run(
     if checkpoint is not None and (len(configs) > 1 or "demo" in configs):
         raise UsageError("--checkpoint is for one config: run them one by one")
     subjects = [prepare(*one, checkpoint) for one in expand(configs, data_root, work_dir)]
-    if len({subject.title for subject in subjects}) < len(subjects):
-        raise UsageError(f"two of the configs are both called {subjects[0].title}: name them apart in `benchmark`")
+    titles = [subject.title for subject in subjects]
+    for title in titles:
+        if titles.count(title) > 1:
+            raise UsageError(f"two of the configs are both called {title}: name them apart in their `benchmark`")
 
     surroundings = environment.describe(device)
     surroundings["limit"] = limit
-    surroundings["models"] = {subject.title: subject.settings for subject in subjects}
+    surroundings["models"] = dict(zip(titles, (subject.settings for subject in subjects), strict=True))
     surroundings["restorers"] = {label: models.fingerprint(model)[:16] for label, model in restorers.items()}
     results = Results(work_dir, surroundings, overwrite)
     cells = list(plan(inputs, restorers, qualities))
@@ -131,6 +134,7 @@ def prepare(source: str, root: str | Path | None, checkpoint: str | None) -> Sub
     task, metric = hosts.task(cfg)
     if root is not None:
         set_data_root(cfg, os.path.abspath(root))
+    insert(cfg, compress=50, restore=False, splits=("test",))  # says now if the pipeline is one that it cannot change
     annotations = hosts.check_data(cfg)
     wanted = checkpoint or cfg.get("checkpoint")
     if not wanted:

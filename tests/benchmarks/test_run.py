@@ -1,0 +1,453 @@
+"""The benchmark itself, on a toy world whose scores are known, and once on the demo's own models."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import InstanceData, PixelData
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from dagn_pre import codec, models
+from dagn_pre.benchmarks import demo, host_runner, hosts, run
+from dagn_pre.cli import main as cli
+from dagn_pre.errors import ConfigError, DagnPreError, UsageError, WeightsError
+from dagn_pre.networks.dagn import DAGN, DAGNConfig
+
+KEYS = ["task", "model", "dataset", "input", "qf", "metric", "value", "n_images"]
+KEYS += ["restore_ms_per_image", "model_ms_per_image"]
+SHAPE, COUNT = (40, 56), 4  # height and width of the toy images, and how many there are
+
+
+@MODELS.register_module()
+class RedThing(BaseModel):
+    """Finds the red pixels of an image: as a mask, and as the one box around them."""
+
+    def __init__(self, data_preprocessor=None):
+        super().__init__(data_preprocessor)
+        self.threshold = torch.nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, inputs, data_samples, mode="predict"):
+        for bgr, sample in zip(inputs, data_samples, strict=True):
+            red = bgr[2].float() - bgr[:2].float().mean(0) > self.threshold
+            sample.pred_sem_seg = PixelData(data=red.long()[None])
+            y, x = torch.nonzero(red, as_tuple=True)
+            boxes = [[x.min(), y.min(), x.max() + 1, y.max() + 1]] if len(y) else np.zeros((0, 4))
+            found = InstanceData(bboxes=torch.as_tensor(boxes, dtype=torch.float32))
+            found.scores, found.labels = torch.ones(len(boxes)), torch.zeros(len(boxes), dtype=torch.long)
+            sample.pred_instances = found
+        return data_samples
+
+
+COMMON = """
+default_scope = '{scope}'
+checkpoint = 'red.pth'
+benchmark = dict(model='{model}', dataset='toy')
+data_root = '{root}/'
+model = dict(type='RedThing')
+test_cfg = dict()
+"""
+DETECTION = (
+    COMMON
+    + """
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape')),
+]
+test_dataloader = dict(
+    batch_size=3, num_workers=2, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='CocoDataset', metainfo=dict(classes=('thing',)), data_root=data_root, ann_file='truth.json',
+        data_prefix=dict(img='images/'), test_mode=True, pipeline=pipeline))
+test_evaluator = dict(type='CocoMetric', ann_file=data_root + 'truth.json', metric='bbox')
+custom_hooks = [dict(type='EMAHook')]
+"""
+)
+SEGMENTATION = (
+    COMMON
+    + """
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+test_dataloader = dict(
+    batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='BaseSegDataset', metainfo=dict(classes=('ground', 'thing')), data_root=data_root,
+        data_prefix=dict(img_path='images', seg_map_path='masks'), img_suffix='.png', test_mode=True,
+        pipeline=pipeline))
+test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+"""
+)
+
+
+def toy_images() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Noisy (H, W, 3) uint8 RGB images with a red rectangle each, and its masks; found exactly, until JPEG blurs it."""
+    rng = np.random.default_rng(0)
+    images = []
+    for index in range(COUNT):
+        image = rng.integers(60, 110, (*SHAPE, 1)).repeat(3, 2)
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[5 + index : 24 + 2 * index, 7 + 3 * index : 30 + 4 * index] = 1
+        image[mask == 1] += (90, -20, -20)
+        images.append((image.astype(np.uint8), mask))
+    return images
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    """A folder with detect.py, segment.py, red.pth, tiny.safetensors and data/."""
+    folder = tmp_path_factory.mktemp("toy")
+    root = folder / "data"
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    truth = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+    for index, (image, mask) in enumerate(toy_images()):
+        Image.fromarray(image).save(root / "images" / f"{index}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{index}.png")
+        y, x = np.nonzero(mask)
+        box = [int(v) for v in (x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1)]
+        truth["images"].append({"id": 10 + index, "file_name": f"{index}.png", "height": SHAPE[0], "width": SHAPE[1]})
+        note = {"id": index + 1, "image_id": 10 + index, "category_id": 1, "bbox": box, "iscrowd": 0}
+        truth["annotations"].append({**note, "area": box[2] * box[3]})
+    (root / "truth.json").write_text(json.dumps(truth))
+    (folder / "detect.py").write_text(DETECTION.format(scope="mmdet", root=root, model="Toy detector"))
+    (folder / "segment.py").write_text(SEGMENTATION.format(scope="mmseg", root=root, model="Toy segmenter"))
+    torch.save({"threshold": torch.tensor(30.0)}, folder / "red.pth")
+    torch.manual_seed(0)
+    shape = dict(widths=(4, 4, 8, 8), blocks=(1, 1, 1, 1), guided_blocks=(1, 1, 1), guider_widths=(8, 8), residual=True)
+    network = DAGN(DAGNConfig(**shape, encoder_depth=18, encoder_width=4, sensitive=False)).eval()
+    models.save(folder / "tiny.safetensors", network)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """No scope of an earlier test's host."""
+    DefaultScope._instance_dict.clear()
+    yield
+    DefaultScope._instance_dict.clear()
+
+
+def bench(toy: Path, work_dir: Path, **options) -> dict:
+    """Run the toy detector on original and JPEG at QF 5, unless told otherwise."""
+    defaults = {"inputs": ("original", "jpeg"), "qualities": (5,), "device": "cpu"}
+    return run.run([str(toy / "detect.py")], work_dir, **{**defaults, **options})
+
+
+def values(results: dict) -> dict:
+    return {(row["input"], row["qf"]): row["value"] for row in results["rows"]}
+
+
+def red(image: np.ndarray) -> np.ndarray:
+    """RedThing on RGB uint8, once more."""
+    return image[..., 0].astype(float) - image[..., 1:].astype(float).mean(-1) > 30
+
+
+def test_results_hold_what_the_issue_says(toy, tmp_path):
+    inputs = ("original", "jpeg", str(toy / "tiny.safetensors"))
+    results = bench(toy, tmp_path, inputs=inputs, qualities=(40, 5))
+    text = (tmp_path / "results.json").read_text()
+    assert json.loads(text) == results and list(results) == ["rows", "environment"]
+    assert all(list(row) == KEYS and row["n_images"] == COUNT for row in results["rows"])
+    cells = [("original", None), ("jpeg", 5), ("jpeg", 40), ("tiny", 5), ("tiny", 40)]
+    assert [(row["input"], row["qf"]) for row in results["rows"]] == cells
+    names = {(row["task"], row["model"], row["dataset"], row["metric"]) for row in results["rows"]}
+    assert names == {("object detection", "Toy detector", "toy", "bbox_mAP")}
+    assert [row["restore_ms_per_image"] > 0 for row in results["rows"]] == [False] * 3 + [True] * 2
+    assert all(row["model_ms_per_image"] > 0 for row in results["rows"])
+    environment = results["environment"]
+    assert environment["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert {"mmengine", "mmcv", "mmdet", "mmseg", "pycocotools"} <= environment["versions"].keys()
+    assert "libjpeg" in environment["decoder"]["pillow"] and environment["threads"] == torch.get_num_threads()
+    assert environment["models"]["Toy detector, toy"]["checkpoint"] == "red.pth"
+    assert environment["restorers"] == {"tiny": models.fingerprint(toy / "tiny.safetensors")[:16]}
+    assert str(toy) not in text and str(tmp_path) not in text
+    assert (tmp_path / "results.png").stat().st_size and "| Toy detector " in (tmp_path / "results.md").read_text()
+
+
+def test_detection_is_scored_as_pycocotools_does(toy, tmp_path):
+    found = values(bench(toy, tmp_path))
+    assert found["original", None] == 100.0
+    boxes = []
+    for index, (image, _) in enumerate(toy_images()):
+        y, x = np.nonzero(red(codec.compress(image, 5)))
+        box = [float(v) for v in (x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1)]
+        boxes.append({"image_id": 10 + index, "category_id": 1, "bbox": box, "score": 1.0})
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(toy / "data" / "truth.json")
+        evaluation = COCOeval(truth, truth.loadRes(boxes), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    assert 0 < found["jpeg", 5] < 100
+    assert found["jpeg", 5] == pytest.approx(100 * evaluation.stats[0], abs=5e-4)
+    kept = json.loads((tmp_path / "detections" / "detect-jpeg-qf5.bbox.json").read_text())
+    assert [one["bbox"] for one in kept] == [one["bbox"] for one in boxes]
+
+
+def test_all_digits_are_of_the_figure_that_the_host_rounds(toy, tmp_path, monkeypatch):
+    pairs, score = [], host_runner.HostRunner.score
+
+    def spied(self, metrics):
+        pairs.append((metrics["coco/bbox_mAP"], score(self, metrics)))
+        return pairs[-1][1]
+
+    monkeypatch.setattr(host_runner.HostRunner, "score", spied)
+    bench(toy, tmp_path, qualities=(5, 10, 15, 20))
+    assert len(pairs) == 5
+    assert all(round(exact / 100, 3) == pytest.approx(rounded) for rounded, exact in pairs)
+
+
+def test_segmentation_is_scored_as_numpy_does(toy, tmp_path):
+    results = run.run([str(toy / "segment.py")], tmp_path, inputs=("original", "jpeg"), qualities=(5,), device="cpu")
+    assert {(row["task"], row["metric"]) for row in results["rows"]} == {("semantic segmentation", "mIoU")}
+    found = values(results)
+    assert found["original", None] == 100.0
+    guesses = np.stack([red(codec.compress(image, 5)) for image, _ in toy_images()])
+    truths = np.stack([mask == 1 for _, mask in toy_images()])
+    shares = [
+        (guess & truth).sum() / (guess | truth).sum() for guess, truth in ((guesses, truths), (~guesses, ~truths))
+    ]
+    assert found["jpeg", 5] == pytest.approx(100 * np.mean(shares), abs=0.006) and found["jpeg", 5] < 99
+
+
+def test_a_limit_holds_for_the_data_and_for_the_truth(toy, tmp_path):
+    results = bench(toy, tmp_path, limit=2)
+    assert [row["n_images"] for row in results["rows"]] == [2, 2]
+    assert values(results)["original", None] == 100.0  # 50 if the others' boxes counted as missed
+    assert results["environment"]["limit"] == 2
+    both = run.run([str(toy / "segment.py")], tmp_path / "s", inputs=("original",), limit=3, device="cpu")
+    assert both["rows"][0]["n_images"] == 3
+
+
+def test_restorers_get_the_same_jpeg(toy, tmp_path, monkeypatch):
+    files, encode = [], codec.encode
+    monkeypatch.setattr(codec, "encode", lambda *args, **kwargs: files.append(encode(*args, **kwargs)) or files[-1])
+    bench(toy, tmp_path, inputs=("jpeg", str(toy / "tiny.safetensors")))
+    assert len(files) == 2 * COUNT and files[:COUNT] == files[COUNT:]
+
+
+class Stopped(Exception):
+    pass
+
+
+def counted(monkeypatch, stop_at: int | None = None) -> list[str]:
+    """Names of the cells that are measured from now on; the one at ``stop_at`` raises in the middle."""
+    names, measure = [], host_runner.HostRunner.measure
+
+    def spied(self, name, *args):
+        names.append(name)
+        if len(names) - 1 == stop_at:
+            raise Stopped
+        return measure(self, name, *args)
+
+    monkeypatch.setattr(host_runner.HostRunner, "measure", spied)
+    return names
+
+
+def test_a_stopped_run_goes_on(toy, tmp_path, monkeypatch):
+    whole = values(bench(toy, tmp_path / "whole", qualities=(5, 10)))
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        counted(patch, stop_at=1)
+        bench(toy, tmp_path / "parts", qualities=(5, 10))
+    assert len(json.loads((tmp_path / "parts" / "results.json").read_text())["rows"]) == 1
+    names = counted(monkeypatch)
+    assert values(bench(toy, tmp_path / "parts", qualities=(5, 10))) == whole
+    assert names == ["detect-jpeg-qf5", "detect-jpeg-qf10"]
+    bench(toy, tmp_path / "parts", qualities=(10, 20))
+    assert names[2:] == ["detect-jpeg-qf20"]
+    assert not [path for path in (tmp_path / "parts").iterdir() if path.name.startswith(".")]
+
+
+def test_results_of_other_settings_are_not_mixed(toy, tmp_path):
+    bench(toy, tmp_path, inputs=("original",), limit=2)
+    with pytest.raises(UsageError, match=r"other settings \(limit 2, now 3\).*--overwrite"):
+        bench(toy, tmp_path, inputs=("original",), limit=3)
+    torch.save({"threshold": torch.tensor(31.0)}, tmp_path / "other.pth")
+    with pytest.raises(UsageError, match=r"Toy detector, toy checkpoint red\.pth, now other\.pth, checkpoint_sha256"):
+        bench(toy, tmp_path, inputs=("original",), limit=2, checkpoint=str(tmp_path / "other.pth"))
+    assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["n_images"] == 2
+    results = bench(toy, tmp_path, inputs=("original",), limit=3, overwrite=True)
+    assert [row["n_images"] for row in results["rows"]] == [3]
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"results\.json cannot be read.*--overwrite"):
+        bench(toy, tmp_path)
+
+
+def test_a_data_root_moves_data_truth_and_checkpoint():
+    cfg = hosts.load("yolox_nano_coco_sample")
+    before = hosts.digest(cfg)
+    hosts.set_data_root(cfg, "/elsewhere")
+    assert cfg.test_dataloader.dataset.data_root == "/elsewhere"
+    assert cfg.test_dataloader.dataset.ann_file == "COCO/annotations/val.json"
+    assert cfg.test_evaluator.ann_file == "/elsewhere/COCO/annotations/val.json"
+    assert cfg.checkpoint == "/elsewhere/weights/yolox_nano_coco_mmdet3.pth"
+    assert hosts.digest(cfg) == before
+
+
+@pytest.mark.parametrize(
+    ("config", "task", "index", "name"),
+    [
+        ("faster_rcnn_r50_fpn_coco", "object detection", "mmdet", "faster_rcnn/metafile.yml"),
+        ("pspnet_r50_d8_voc", "semantic segmentation", "mmseg", "pspnet/metafile.yaml"),
+    ],
+)
+def test_the_papers_models_with_their_official_weights(config, task, index, name):
+    cfg = hosts.load(config)
+    assert hosts.task(cfg)[0] == task and cfg.default_scope == index
+    package = __import__(index)
+    known = (Path(package.__path__[0]) / ".mim" / "configs" / name).read_text()
+    assert cfg.checkpoint.startswith("https://download.openmmlab.com/") and Path(cfg.checkpoint).name in known
+    assert hosts.for_testing(cfg, 2).test_dataloader.dataset.indices == 2
+
+
+def edited(toy: Path, tmp_path: Path, *pairs: tuple[str, str]) -> Path:
+    """detect.py with some text replaced, and the checkpoint beside it."""
+    text = (toy / "detect.py").read_text()
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "edited.py").write_text(text)
+    (tmp_path / "red.pth").write_bytes((toy / "red.pth").read_bytes())
+    return tmp_path / "edited.py"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"inputs": ("original", "fbcnn")}, "unknown input fbcnn: give one of original, jpeg, dagn-s"),
+        ({"qualities": (10, 0)}, "quality must be an integer from 1 to 100, not 0"),
+        ({"qualities": (101,)}, "quality must be an integer from 1 to 100, not 101"),
+        ({"limit": 0}, "limit must be at least 1 image, not 0"),
+        ({"device": "tpu"}, "device must be auto, cpu or cuda, not tpu"),
+    ],
+)
+def test_bad_options(toy, tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        bench(toy, tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_configs_by_name(toy, tmp_path):
+    detect = str(toy / "detect.py")
+    with pytest.raises(UsageError, match="those of the benchmark are demo, .*pspnet_r50_d8_voc"):
+        run.run(["yolo9000"], tmp_path)
+    with pytest.raises(UsageError, match="--checkpoint is for one config"):
+        run.run([detect, str(toy / "segment.py")], tmp_path, checkpoint="red.pth")
+    with pytest.raises(UsageError, match="both called Toy detector, toy"):
+        run.run([detect, detect], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("pipeline=pipeline", "", "config edited has no test pipeline: set test_dataloader.dataset.pipeline"),
+        ("dict(type='CocoMetric'", "dict(type='LVISMetric'", "config edited has no test_evaluator that scores"),
+        ("metric='bbox'", "metric='proposal'", "config edited has no test_evaluator that scores"),
+        ("metric='bbox'", "format_only=True, outfile_prefix='x'", "no test_evaluator that scores"),
+        ("dict(type='LoadImageFromFile'),", "", "no step that loads an image"),
+        ("checkpoint = 'red.pth'", "", "config edited names no checkpoint: give one with --checkpoint"),
+        ("'red.pth'", "'blue.pth'", r"checkpoint blue\.pth does not exist"),
+        ("ann_file='truth.json'", "ann_file='none.json'", r"none\.json of config edited does not exist"),
+        ("'images/'", "'pictures/'", "pictures of config edited does not exist"),
+        (
+            "data_root = '",
+            "data_root = '/nowhere",
+            "data root /nowhere.* of config edited does not exist: .*--data-root",
+        ),
+        ("data_root=data_root, ", "", "config edited has no single data_root"),
+        ("test_cfg = dict()", "1 / 0", "cannot read config .*edited.py: ZeroDivisionError"),
+    ],
+)
+def test_configs_that_lack_something(toy, tmp_path, old, new, message):
+    with pytest.raises(ConfigError, match=message):
+        run.run([str(edited(toy, tmp_path, (old, new)))], tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrapped_data_set_has_no_limit(toy, tmp_path):
+    wrapped = ("dataset=dict(\n", "dataset=dict(type='RepeatDataset', times=1, dataset=dict(\n")
+    config = edited(toy, tmp_path, wrapped, ("pipeline=pipeline)", "pipeline=pipeline))"))
+    with pytest.raises(ConfigError, match="wrapped data set: --limit needs a plain one"):
+        run.run([str(config)], tmp_path / "out", limit=1, device="cpu")
+    inputs = ("original", str(toy / "tiny.safetensors"))
+    rows = run.run([str(config)], tmp_path / "out", inputs=inputs, qualities=(5,), device="cpu")["rows"]
+    assert rows[0]["value"] == 100.0 and rows[1]["restore_ms_per_image"] > 0
+
+
+def test_images_without_truth_cannot_be_scored(toy, tmp_path):
+    truth = json.loads((toy / "data" / "truth.json").read_text())
+    (tmp_path / "empty.json").write_text(json.dumps({**truth, "annotations": []}))
+    empty = str(tmp_path / "empty.json")
+    config = edited(toy, tmp_path, ("'truth.json', metric", "'', metric"), ("'truth.json'", f"'{empty}'"))
+    config.write_text(config.read_text().replace("ann_file=data_root + ''", f"ann_file='{empty}'"))
+    with pytest.raises(ConfigError, match="edited-original cannot be scored: its 4 images hold no ground truth"):
+        run.run([str(config)], tmp_path / "out", device="cpu")
+
+
+def test_nothing_found_is_a_score_of_zero(toy, tmp_path):
+    torch.save({"threshold": torch.tensor(300.0)}, tmp_path / "blind.pth")
+    results = bench(toy, tmp_path, inputs=("original",), checkpoint=str(tmp_path / "blind.pth"))
+    assert results["rows"][0]["value"] == 0.0
+
+
+def test_an_image_that_cannot_be_read_stops_the_cell(toy, tmp_path):
+    truth = json.loads((toy / "data" / "truth.json").read_text())
+    truth["images"][2]["file_name"] = "lost.png"
+    (tmp_path / "lost.json").write_text(json.dumps(truth))
+    config = edited(toy, tmp_path, ("ann_file='truth.json'", f"ann_file='{tmp_path / 'lost.json'}'"))
+    with pytest.raises(DagnPreError, match=r"edited-original failed \(FileNotFoundError.*lost\.png"):
+        run.run([str(config)], tmp_path / "out", device="cpu")
+
+
+def test_a_checkpoint_of_another_model(toy, tmp_path):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"other\.pth does not fit RedThing"):
+        bench(toy, tmp_path, checkpoint=str(tmp_path / "other.pth"))
+
+
+def test_the_command_line(toy, tmp_path, capsys):
+    config, out = str(toy / "detect.py"), str(tmp_path / "out")
+    words = ["bench", config, "--inputs", "original", "jpeg", "--qf", "5", "--work-dir", out, "--device", "cpu"]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr()
+    assert "| Object detection | bbox mAP |  5 |   100.00 |" in printed.out
+    assert str(tmp_path / "out" / "results.json") in printed.out
+    assert "Toy detector" in printed.err and "INFO" not in printed.out + printed.err
+    assert cli.main([*words, "--limit", "1"]) == 2
+    assert "other settings" in capsys.readouterr().err
+    assert cli.main([*words, "--checkpoint", str(tmp_path / "none.pth")]) == 1
+    assert "none.pth does not exist" in capsys.readouterr().err
+
+
+def test_the_demos_models(toy, tmp_path):
+    demo.prepare(tmp_path / "data", counts={"train": 2, "val": 6})
+    inputs = ("original", "jpeg", str(toy / "tiny.safetensors"))
+    results = run.run(
+        list(run.DEMO),
+        tmp_path / "out",
+        data_root=tmp_path / "data",
+        inputs=inputs,
+        qualities=(10,),
+        limit=4,
+        device="cpu",
+    )
+    assert [(row["metric"], row["input"], row["n_images"]) for row in results["rows"]] == [
+        (metric, label, 4) for metric in ("bbox_mAP", "mIoU") for label in ("original", "jpeg", "tiny")
+    ]
+    found = {(row["metric"], row["input"]): row["value"] for row in results["rows"]}
+    for metric in ("bbox_mAP", "mIoU"):
+        assert found[metric, "jpeg"] < found[metric, "original"] <= 100
+    assert results["environment"]["models"].keys() == {f"{row['model']}, {row['dataset']}" for row in results["rows"]}
