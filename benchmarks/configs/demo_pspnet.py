@@ -17,8 +17,8 @@ model = dict(
     data_preprocessor=data_preprocessor,
     pretrained=None,
     backbone=dict(depth=18, base_channels=16, stem_channels=16, norm_cfg=norm_cfg),
-    decode_head=dict(in_channels=128, channels=64, num_classes=9, norm_cfg=norm_cfg),
-    auxiliary_head=dict(in_channels=64, channels=32, num_classes=9, norm_cfg=norm_cfg))
+    decode_head=dict(in_channels=128, channels=32, num_classes=9, norm_cfg=norm_cfg),
+    auxiliary_head=dict(in_channels=64, channels=16, num_classes=9, norm_cfg=norm_cfg))
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -41,7 +41,7 @@ dataset = dict(
     img_suffix='.png',
     seg_map_suffix='.png')
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(ann_file='ImageSets/Segmentation/train.txt', pipeline=train_pipeline, **dataset))
@@ -54,8 +54,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-max_iters = 960
-train_cfg = dict(max_iters=max_iters, val_interval=240)
+max_iters = 800
+train_cfg = dict(max_iters=max_iters, val_interval=200)
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
@@ -65,5 +65,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=60),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, eta_min=2e-5),
 ]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=240, max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200, max_keep_ckpts=1))
 randomness = dict(seed=0)

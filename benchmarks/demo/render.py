@@ -1,4 +1,4 @@
-"""Render the demo's data set: textured objects over photographs, with COCO boxes and VOC-style masks of the same images.
+"""Render the demo's data set: textured objects over photographs, with COCO boxes and VOC-style masks of the images.
 
 Four classes are discs and two are tiles that only their fine texture tells apart; a star and a ring are told by their
 shape. Colour, size, light and the strength of the texture are drawn alike for all classes. Everything follows from the
@@ -53,7 +53,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], low: float, h
 
 
 def texture(rng: np.random.Generator, name: str, shape: tuple[int, int]) -> np.ndarray:
-    """A fine texture of unit standard deviation and a wavelength of 3.5 to 6 pixels, (H, W) float64; zeros for "plain"."""
+    """A fine texture of unit standard deviation, wavelength 3.5 to 6 pixels, (H, W) float64; zeros for "plain"."""
     if name == "plain":
         return np.zeros(shape)
     wavelength = rng.uniform(3.5, 6.0)
@@ -71,7 +71,7 @@ def texture(rng: np.random.Generator, name: str, shape: tuple[int, int]) -> np.n
 
 
 def background(rng: np.random.Generator, photograph: Image.Image) -> np.ndarray:
-    """A piece of the photograph, mirrored half of the time, its light and contrast varied: (HEIGHT, WIDTH, 3) float64."""
+    """A piece of the photograph, mirrored half of the time, its light and contrast varied: (HEIGHT, WIDTH, 3) float."""
     scale = rng.uniform(1.0, min(1.6, photograph.width / WIDTH, photograph.height / HEIGHT))
     width, height = int(WIDTH * scale), int(HEIGHT * scale)
     left, top = rng.integers(photograph.width - width + 1), rng.integers(photograph.height - height + 1)
@@ -82,7 +82,7 @@ def background(rng: np.random.Generator, photograph: Image.Image) -> np.ndarray:
 
 
 def place(rng: np.random.Generator, taken: list[tuple[float, float, float]]) -> tuple[float, float, float] | None:
-    """Centre and radius (x, y, r) of one more object that at most touches those taken; None where no place was found."""
+    """Centre and radius (x, y, r) of one more object that at most touches those taken; None if no place was found."""
     r = np.exp(rng.uniform(np.log(16), np.log(44)))
     for _ in range(20):
         x, y = rng.uniform(r, WIDTH - r), rng.uniform(r, HEIGHT - r)
@@ -126,7 +126,7 @@ def draw(rng: np.random.Generator, canvas: np.ndarray, label: int, x: float, y: 
 
 
 def render(rng: np.random.Generator, photograph: Image.Image) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """One image, (HEIGHT, WIDTH, 3) uint8 RGB, and its objects as (class index, (HEIGHT, WIDTH) bool mask of what is seen)."""
+    """One image, (HEIGHT, WIDTH, 3) uint8 RGB, and its objects: (class index, (HEIGHT, WIDTH) bool of what is seen)."""
     canvas = background(rng, photograph)
     owner = np.full((HEIGHT, WIDTH), -1)
     labels, taken = [], []
@@ -186,9 +186,10 @@ def write_split(root: Path, split: str, count: int, seed: int) -> None:
 def prepare(root: str | Path, seed: int = 0, counts: dict[str, int] | None = None) -> None:
     """Render the data set into the folder ``root``, whole or not at all; return at once where it is already complete.
 
-    ``root`` then holds ``images/*.png`` (lossless RGB), ``annotations/{train,val}.json`` (COCO), ``SegmentationClass/*.png``
-    (palette; 0 is the background, class i of CLASSES is i + 1), ``ImageSets/Segmentation/{train,val}.txt`` and a marker.
-    A data set rendered with another seed, other counts or other versions is replaced.
+    ``root`` then holds ``images/*.png`` (lossless RGB), ``annotations/{train,val}.json`` (COCO),
+    ``SegmentationClass/*.png`` (palette; 0 is the background, class i of CLASSES is i + 1),
+    ``ImageSets/Segmentation/{train,val}.txt`` and a marker. A data set rendered with another seed, other counts or
+    other versions is replaced.
 
     Args:
         root: the folder, made if missing.

@@ -1,7 +1,7 @@
-"""Train the demo's models from nothing: ``python -m dagn_pre.benchmarks.demo.train {faster_rcnn,pspnet} --work-dir D``.
+"""Train the demo's models: ``python -m dagn_pre.benchmarks.demo.train {faster_rcnn,pspnet} --work-dir D``.
 
-Renders the data, trains through mmengine's Runner as the config says (on the CPU or whatever device the host finds), and
-writes the slim checkpoint: floats as fp16, plain dict of tensors and strings, so ``weights_only=True`` loads it.
+Renders the data, trains from nothing through mmengine's Runner as the config says (on the CPU or whatever device the
+host finds), and writes the slim checkpoint: tensors in fp16 and plain Python types, so ``weights_only=True`` loads it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from dagn_pre.benchmarks import hosts
-from dagn_pre.benchmarks.demo import CHECKPOINTS, CLASSES, PALETTE, prepare
+from dagn_pre.benchmarks.demo import CLASSES, PALETTE, prepare
 from dagn_pre.files import atomic_path
 
 TASKS = ("faster_rcnn", "pspnet")
@@ -31,7 +31,7 @@ def slim(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def train(task: str, work_dir: Path, data_root: Path, output: Path) -> None:
-    """Train one task's model and write its slim checkpoint to ``output``; logs and full checkpoints go to ``work_dir``."""
+    """Train a task's model and write its slim checkpoint to ``output``; logs and full checkpoints go to ``work_dir``."""
     prepare(data_root)
     cfg = relocated(hosts.load(f"demo_{task}"), data_root)
     cfg.work_dir = str(work_dir)
@@ -48,13 +48,10 @@ def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m dagn_pre.benchmarks.demo.train", description=__doc__)
     parser.add_argument("task", choices=TASKS)
-    parser.add_argument("--work-dir", type=Path, required=True, help="for the data, the logs and the checkpoint")
+    parser.add_argument("--work-dir", type=Path, required=True, help="gets data/, TASK/ (logs) and TASK.pth")
     parser.add_argument("--data-root", type=Path, help="rendered data (default: WORK_DIR/data)")
-    parser.add_argument("--output", type=Path, help=f"checkpoint to write (the shipped ones: {CHECKPOINTS.name}/TASK.pth "
-                        "beside this file; default: WORK_DIR/TASK.pth)")  # fmt: skip
     args = parser.parse_args()
-    data_root = args.data_root or args.work_dir / "data"
-    train(args.task, args.work_dir / args.task, data_root, args.output or args.work_dir / f"{args.task}.pth")
+    train(args.task, args.work_dir / args.task, args.work_dir / "data", args.work_dir / f"{args.task}.pth")
 
 
 if __name__ == "__main__":
