@@ -1,0 +1,28 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint
+
+INSTALLED := .venv/.installed
+# One thread per core; idle ones sleep instead of spinning, which matters on small machines.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+help:
+	@echo "make demo     both tasks of the demo: original, JPEG and dagn-s at QF 10, 20, 30, 40, into work_dirs/demo"
+	@echo "make test     the test suite"
+	@echo "make lint     ruff"
+	@echo "make install  what the others need, into .venv (they call it themselves)"
+
+$(INSTALLED): setup.py pyproject.toml constraints.txt tools/install.sh
+	tools/install.sh
+	@touch $@
+
+install: $(INSTALLED)
+
+demo: $(INSTALLED)
+	.venv/bin/dagn-pre bench demo --work-dir work_dirs/demo
+
+test: $(INSTALLED)
+	.venv/bin/python -m pytest
+
+lint: $(INSTALLED)
+	.venv/bin/ruff check .
