@@ -53,7 +53,10 @@ def run(args: argparse.Namespace) -> int:
         splits=args.splits,
         **{key: value for key, value in options.items() if value is not None},
     )
-    for path, before, after in changes:
-        print(f"{path}\n  before: {before}\n  after:  {after}")
+    same = {}
+    for path, *change in changes:  # most configs name one pipeline in several places
+        same.setdefault(tuple(change), []).append(path)
+    for (before, after), paths in same.items():
+        print("\n".join([*paths, f"  before: {before}", f"  after:  {after}"]))
     print(f"wrote {args.output}")
     return 0

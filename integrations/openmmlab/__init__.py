@@ -1,4 +1,4 @@
-"""DAGN in OpenMMLab pipelines. Importing this registers ``JPEGCompress`` and ``DAGNRestore`` in mmengine's root registry.
+"""DAGN in OpenMMLab pipelines. Importing this registers ``JPEGCompress`` and ``DAGNRestore`` in mmengine's root.
 
 Text-style configs: ``custom_imports = dict(imports=["dagn_pre.integrations.openmmlab"], allow_failed_imports=False)``;
 pure-Python configs import the classes from here and use them as ``type``.

@@ -1,8 +1,9 @@
-"""Put the transforms into a host's config: into a ``Config`` (:func:`insert`), or as a short file that inherits from the
-original (:func:`insert_file`, which ``dagn-pre insert`` calls)."""
+"""Put the transforms into a host's config: into a ``Config`` (:func:`insert`), or by a short file that inherits from
+the original (:func:`insert_file`, which ``dagn-pre insert`` calls)."""
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 import re
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.config.lazy import LazyObject
 
 from dagn_pre.codec import check_quality
 from dagn_pre.errors import ConfigError, UsageError
@@ -26,8 +28,8 @@ BY_HAND = "add dict(type='DAGNRestore') right after the step that loads the imag
 
 @dataclass(frozen=True)
 class Edit:
-    """One list of steps to change: ``pipeline[start:stop] = steps``, with ``path`` leading to it from the config's root,
-    as Python writes it (``val_dataloader.dataset.pipeline``)."""
+    """One list of steps to change: ``pipeline[start:stop] = steps``. ``path`` leads to it from the config's root, as
+    Python writes it (``val_dataloader.dataset.pipeline``)."""
 
     path: str
     pipeline: list
@@ -47,9 +49,10 @@ def insert(
 ) -> Config:
     """A copy of ``config`` with the transforms right after the loading step of each pipeline of the chosen splits.
 
-    JPEGCompress or DAGNRestore that are there already are replaced. Found are the top-level pipelines (``test_pipeline``),
-    those of the dataloaders' datasets, inside any wrappers, and the one that a PipelineSwitchHook brings in. A text-style
-    config also gets the ``custom_imports`` that its dump needs; one with classes as ``type`` gets classes.
+    JPEGCompress or DAGNRestore that are there already are replaced. Found are the top-level pipelines (such as
+    ``test_pipeline``), those of the dataloaders' datasets, inside any wrappers, and the one that a PipelineSwitchHook
+    brings in. A text-style config also gets the ``custom_imports`` that its dump needs; one with classes as ``type``
+    gets classes.
 
     Args:
         config: an mmdet or mmseg config, text-style or pure-Python. It stays as it is.
@@ -63,10 +66,14 @@ def insert(
         UsageError: a value outside its range, an unknown split or model, or nothing to insert.
         ConfigError: no pipeline in the chosen splits, one without a loading step, or one that loads float32 images.
     """
-    config = Config(unshared(config._cfg_dict), filename=config.filename)
+    config = copy.copy(config)
+    for key, value in list(dict.items(config._cfg_dict)):
+        config[key] = unshared(value)
     edits = plan(config, compress, restore, model, splits, options)
     for edit in edits:
-        edit.pipeline[edit.start : edit.stop] = [ConfigDict(step) for step in edit.steps]
+        edit.pipeline[edit.start : edit.stop] = [
+            ConfigDict({**step, "type": held(step["type"])}) for step in edit.steps
+        ]
     if any(isinstance(step["type"], str) for edit in edits for step in edit.steps):
         config.custom_imports = custom_imports(config)
     return config
@@ -103,8 +110,7 @@ def insert_file(
     before = load(path)
     after = insert(before, compress=compress, restore=restore, model=model, splits=splits, **options)
     edits = plan(before, compress, restore, model, splits, options)
-    lazy = Config._is_lazy_import(str(path))
-    render = render_lazy if lazy else render_text
+    render = render_lazy if Config._is_lazy_import(str(path)) else render_text
     text = render(str(source), path, out, before, edits)
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -136,13 +142,13 @@ def plan(
         path, pipeline, loader = place
         if loader.get("to_float32"):
             raise ConfigError(f"{file}: {path} loads float32 images and JPEG is uint8; set to_float32=False there")
-        lazy = not isinstance(loader["type"], str)
+        named = isinstance(loader["type"], str)
         steps = []
         if compress is not None:
-            steps.append(dict(type=JPEGCompress if lazy else "JPEGCompress", quality=compress))
+            steps.append(dict(type="JPEGCompress" if named else JPEGCompress, quality=compress))
         if restore:
             backend = {"backend_args": loader["backend_args"]} if loader.get("backend_args") else {}
-            steps.append(dict(type=DAGNRestore if lazy else "DAGNRestore", model=model, **{**backend, **options}))
+            steps.append(dict(type="DAGNRestore" if named else DAGNRestore, model=model, **{**backend, **options}))
         edits.append(edit_for(path, pipeline, loader, steps))
     if not edits:
         raise ConfigError(f"{file}: no pipeline that loads images in {', '.join(f'{s}_dataloader' for s in splits)}")
@@ -334,12 +340,17 @@ def load(path: Path) -> Config:
 
 
 def unshared(value: object) -> object:
-    """A deep copy in which no list or dict stands in two places, so that an edit of one split leaves the others alone."""
+    """A deep copy in which no list or dict stands in two places: an edit of one split leaves the others alone."""
     if isinstance(value, dict):  # dict.items: ConfigDict's own would import what lazy configs name
         return type(value)({key: unshared(item) for key, item in dict.items(value)})
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         return type(value)(unshared(item) for item in value)
     return value
+
+
+def held(kind: str | type) -> str | LazyObject:
+    """A class as pure-Python configs hold it, so that the config can be dumped; a name stays."""
+    return kind if isinstance(kind, str) else LazyObject(MODULE, kind.__name__)
 
 
 def plain(value: object) -> object:

@@ -35,8 +35,8 @@ class JPEGCompress(BaseTransform):
     where the image was left alone.
 
     Args:
-        quality: QF 1..100, or (low, high), both included, to draw from uniformly per image. Draws come from NumPy's global
-            generator, which mmengine seeds in each worker.
+        quality: QF 1..100, or (low, high), both included, to draw from uniformly per image. Draws come from NumPy's
+            global generator, which mmengine seeds in each worker.
         subsampling: "4:4:4", "4:2:2" or "4:2:0".
         prob: the share of images to compress, 0..1.
 
@@ -57,7 +57,7 @@ class JPEGCompress(BaseTransform):
 
     @cache_randomness
     def draw(self) -> int | None:
-        """The QF for the next image, None to leave it alone. Two draws each time, whatever ``prob`` and the range are."""
+        """The QF for the next image, None to leave it alone; always two draws, whatever ``prob`` and the range are."""
         keep, quality = np.random.rand(), np.random.randint(self.low, self.high + 1)
         return int(quality) if keep < self.prob else None
 
@@ -83,26 +83,27 @@ class DAGNRestore(BaseTransform):
     """Restore ``results["img"]`` with a :class:`dagn_pre.Restorer`, shared by all pipelines of a process.
 
     Required keys: img, (H, W, 3) uint8 BGR. Modified: img, same shape and type. Added: dagn_restored, bool, False where
-    the image was left untouched. The image's quality is taken from, in this order: jpeg_quality, as JPEGCompress notes it;
-    the header of the file at img_path (read again through mmengine.fileio); the pixels (blind).
+    the image was left untouched. The image's quality is taken from, in this order: jpeg_quality, as JPEGCompress notes
+    it; the header of the file at img_path (read again through mmengine.fileio); the pixels (blind).
 
-    The weights are loaded when the first image comes, in the process that it comes to; the object itself pickles to a few
-    hundred bytes. In DataLoader workers torch keeps to one thread.
+    The weights are loaded when the first image comes, in the process that it comes to; the object itself pickles to a
+    few hundred bytes. In DataLoader workers torch keeps to one thread.
 
     Args:
         model: a name from ``dagn_pre.models.names()``, or the path of a .safetensors file.
-        device: "cpu", "cuda", "cuda:1" or "auto". DataLoader workers that were forked cannot use CUDA: there "auto" means
-            "cpu", and asking for CUDA is an error.
+        device: "cpu", "cuda", "cuda:1" or "auto". DataLoader workers that were forked cannot use CUDA: there "auto"
+            means "cpu", and asking for CUDA is an error.
         max_quality: 1..101, images of this QF or better stay untouched; 101 restores everything.
         strength: 0..1, scales the correction; 0 leaves the image as it is.
         tile: side of the tiles in pixels, a multiple of 16; 0 never tiles, None does so above 4 megapixels.
         dtype: "auto", "float32", "float16" or "bfloat16".
         on_error: "raise", or "pass" to log a warning that names the file and hand the image on untouched. It is about
-            images that cannot be restored (ImageError); a wrong config is always an error.
+            loaded images that cannot be restored (ImageError); files that cannot be read are the loading step's
+            business, and a wrong config is always an error.
         backend_args: how mmengine.fileio reads img_path; the same as the loading step's.
 
     Raises:
-        UsageError: an option outside its range, or a model that is not known (at construction); CUDA in a forked worker.
+        UsageError: an option outside its range or an unknown model (at construction); CUDA in a forked worker.
         WeightsError: weights that are missing or do not fit.
         ConfigError: the step stands after Resize, Pad or a flip, or after a loading step with ``to_float32=True``.
         ImageError: an image that is not (H, W, 3), or has no pixels.
