@@ -75,7 +75,7 @@ def psnr_b(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 def _window(size: int = 11, sigma: float = 1.5) -> Tensor:
-    offsets = torch.arange(size, dtype=torch.float64) - size // 2
+    offsets = torch.arange(size, dtype=torch.float32) - size // 2
     gauss = torch.exp(-(offsets**2) / (2 * sigma**2))
     return gauss / gauss.sum()
 
@@ -90,7 +90,7 @@ def ssim(image: np.ndarray, reference: np.ndarray) -> float:
     window = _window()
     if min(image.shape[:2]) < len(window):
         raise ImageError(f"SSIM needs at least {len(window)} pixels a side, not {image.shape[1]}x{image.shape[0]}")
-    x, y = (torch.from_numpy(array).permute(2, 0, 1)[:, None] for array in (image, reference))
+    x, y = (torch.from_numpy(array).float().permute(2, 0, 1)[:, None] for array in (image, reference))
     moments = torch.cat([x, y, x * x, y * y, x * y])
     blurred = F.conv2d(F.conv2d(moments, window[None, None, :, None]), window[None, None, None, :])
     mean_x, mean_y, xx, yy, xy = blurred.split(3)

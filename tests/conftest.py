@@ -1,0 +1,67 @@
+"""Shared fixtures. Nothing is downloaded; real data comes from the folder that DAGN_PRE_DATA names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dagn_pre import models
+from dagn_pre.networks.autoencoder import QualityPredictor
+from dagn_pre.networks.dagn import DAGN, DAGNConfig
+
+TINY = DAGNConfig(
+    widths=(4, 8, 8, 8),
+    blocks=(1, 1, 1, 1),
+    guided_blocks=(1, 1, 1),
+    encoder_depth=18,
+    encoder_width=2,
+    guider_widths=(8, 8),
+    residual=True,
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images; tests that need it fail, not skip, without it."""
+    root = os.environ.get("DAGN_PRE_DATA")
+    if not root or not (Path(root) / "LIVE1").is_dir():
+        pytest.fail("set DAGN_PRE_DATA to the folder of real images (LIVE1, COCO, ...)", pytrace=False)
+    return Path(root)
+
+
+def photograph(height: int = 64, width: int = 96, seed: int = 0) -> np.ndarray:
+    """A smooth colour image with some texture: (height, width, 3) uint8 RGB."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [128 + 80 * np.sin(x / (9 + c) + c) * np.cos(y / (13 - c)) for c in range(3)]
+    return (np.stack(waves, axis=2) + rng.normal(0, 6, (height, width, 3))).clip(0, 255).astype(np.uint8)
+
+
+def randomised(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Give every zero-initialised parameter and every running statistic a value, so that nothing is neutral."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point() and (not tensor.any() or "running" in name):
+                noise = 0.1 * torch.randn(tensor.shape, generator=generator)
+                tensor.copy_(noise.abs() + 0.5 if "running_var" in name else noise)
+    return network
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory) -> Path:
+    """A weights file of a tiny DAGN that visibly changes its input."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    network = randomised(DAGN(TINY))
+    models.save(path, network, QualityPredictor(network.encoder_cs.out_channels), {"name": "tiny"}, torch.float32)
+    return path
