@@ -20,7 +20,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.files import atomic_path
@@ -167,6 +166,8 @@ def save(
 
 def cost(config: DAGNConfig, side: int = 512) -> tuple[int, int]:
     """(parameters, multiply-accumulates of one image of ``side`` pixels squared), batch norm folded; nothing is computed."""
+    from torch.utils.flop_counter import FlopCounterMode  # it imports triton, which takes a second
+
     with torch.device("meta"):
         network = fold_batch_norm(DAGN(config))
         image = torch.empty(1, 3, side, side)
