@@ -131,9 +131,10 @@ def plan(
         raise UsageError("there is nothing to insert: give a quality to compress with, or let it restore")
     if compress is not None:
         check_quality(compress)
-    DAGNRestore(model=model, **options)  # refuses bad values here rather than in the written config
+    if restore:
+        DAGNRestore(model=model, **options)  # refuses bad values here rather than in the written config
     edits, file = [], config.filename or "the config"
-    for path, pipeline, leaf in [found for split in splits for found in pipelines(config, split)]:
+    for path, pipeline, leaf in [found for split in dict.fromkeys(splits) for found in pipelines(config, split)]:
         place = loading_step(path, pipeline)
         if place is None:
             if leaf:
@@ -151,7 +152,10 @@ def plan(
             steps.append(dict(type="DAGNRestore" if named else DAGNRestore, model=model, **{**backend, **options}))
         edits.append(edit_for(path, pipeline, loader, steps))
     if not edits:
-        raise ConfigError(f"{file}: no pipeline that loads images in {', '.join(f'{s}_dataloader' for s in splits)}")
+        raise ConfigError(
+            f"{file}: nothing that loads images in {', '.join(f'{s}_dataloader, {s}_pipeline' for s in splits)}; "
+            f"choose other splits, or {BY_HAND}"
+        )
     return edits
 
 

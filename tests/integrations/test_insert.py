@@ -63,6 +63,7 @@ def test_inserting_again_replaces():
     assert insert(once, compress=10).to_dict() == once.to_dict()
     assert insert(once, compress=40, strength=0.3).to_dict() == other.to_dict()
     assert insert(once).to_dict() == insert(toy()).to_dict()
+    assert insert(toy(), splits=["val", "test", "tta", "val"]).to_dict() == insert(toy()).to_dict()
 
 
 def test_splits_that_share_one_object_stay_apart():
@@ -119,7 +120,7 @@ def test_bad_arguments(arguments, words):
         (toy(val_dataloader=dict(dataset=dict(pipeline=[RESIZE]))), "val_dataloader.dataset.pipeline has no step"),
         (toy(val_dataloader=dict(dataset=dict(pipeline=[dict(LOAD, to_float32=True)]))), "to_float32=False"),
         (toy(val_dataloader=dict(dataset=dict(pipeline=[LOAD, RESIZE, dict(type="DAGNRestore")]))), "remove it"),
-        (Config(dict(model=dict(type="A"), val_dataloader=None)), "val_dataloader, test_dataloader, tta_dataloader"),
+        (Config(dict(model=dict(type="A"), val_dataloader=None)), "val_dataloader, val_pipeline, test_dataloader"),
     ],
 )
 def test_configs_that_cannot_take_it(config, words):
@@ -130,7 +131,7 @@ def test_configs_that_cannot_take_it(config, words):
 # -- on files ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source", [FASTER_RCNN, PSPNET, "mmdet::yolox/yolox_nano_8xb8-300e_coco.py"])
+@pytest.mark.parametrize("source", [FASTER_RCNN, PSPNET])
 def test_written_config_stands_alone_and_builds(source, tmp_path, weights):
     out = tmp_path / "out.py"
     insert_file(source, out, compress=10, model=weights, splits=SPLITS)
