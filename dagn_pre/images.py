@@ -66,7 +66,8 @@ def open_image(source: str | Path | bytes) -> Image.Image:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, ImageError):
             raise
-        raise ImageError(f"{name}: {error.strerror if isinstance(error, OSError) and error.strerror else error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else f"damaged or cut short ({error})"
+        raise ImageError(f"{name}: {reason}") from error
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{name}: {image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS}")
     return image

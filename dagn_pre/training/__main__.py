@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.manual_seed(options.seed)
     config = models.get(options.model).config
     photographs, skipped = load_photographs(options.data, max(options.patch))
-    held_out, _ = load_photographs([options.validation], 64)
+    held_out, _ = load_photographs([options.validation], 16)
     held_out = [image[:256, :256] for image in held_out[: options.validate_images]]
     options.work_dir.mkdir(parents=True, exist_ok=True)
     log_file = options.work_dir / "log.txt"

@@ -68,6 +68,11 @@ class Stage:
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self.modules = nn.ModuleDict(modules)
+        # oneDNN's channels_last backward of convolutions below 8 channels corrupts the heap (torch 2.11, AVX2); RGB is fine.
+        channels = {c for m in self.modules.modules() if isinstance(m, nn.Conv2d) for c in (m.in_channels, m.out_channels)}
+        narrow = min(channels - {3}) < 8
+        self.layout = torch.contiguous_format if narrow else torch.channels_last
+        self.modules.to(memory_format=self.layout)
 
     def trainable(self) -> list[list[nn.Parameter]]:
         """Parameters, one list per optimiser."""
@@ -107,7 +112,7 @@ class Stage:
             seconds = time.monotonic() - started
             rate = schedule.rate(step, seconds)
             compressed, original = (
-                image.float().div(255).contiguous(memory_format=torch.channels_last) for image in (compressed, original)
+                image.float().div(255).contiguous(memory_format=self.layout) for image in (compressed, original)
             )
             for optimiser, (loss, figures) in zip(optimisers, self.losses(compressed, original, quality)):
                 if not math.isfinite(float(loss.detach())):
@@ -119,7 +124,7 @@ class Stage:
                 optimiser.step()
                 for name, value in figures.items():
                     sums[name] = sums.get(name, 0.0) + value
-            self.after_step()
+            self.after_step(step)
             count += 1
             done = step + 1 == schedule.steps or seconds / 60 >= schedule.minutes
             if (step + 1) % schedule.save_every == 0 or done:
@@ -139,7 +144,7 @@ class Stage:
             if done:
                 break
 
-    def after_step(self) -> None:
+    def after_step(self, step: int) -> None:
         """Called after each step's optimisers."""
 
 
@@ -232,8 +237,6 @@ class RestorationStage(Stage):
             encoder.requires_grad_(False)
         super().__init__({"network": network, "average": copy.deepcopy(network)})
         self.modules["average"].requires_grad_(False)
-        self.modules.to(memory_format=torch.channels_last)
-        self.updates = 0
 
     def losses(self, compressed, original, quality):
         for encoder in self.encoders:
@@ -242,9 +245,8 @@ class RestorationStage(Stage):
         before = F.l1_loss(compressed, original).item()
         yield loss, {"L1 x1000": 1000 * loss.item(), "JPEG's": 1000 * before}
 
-    def after_step(self) -> None:
-        self.updates += 1
-        weight = 1 - min(self.decay, self.updates / (self.updates + 10))
+    def after_step(self, step: int) -> None:
+        weight = 1 - min(self.decay, (step + 1) / (step + 11))  # a short memory at first, when weights move fast
         with torch.no_grad():
             for mean, value in zip(self.modules["average"].state_dict().values(), self.modules["network"].state_dict().values()):
                 if mean.is_floating_point():

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dagn_pre import Restorer, codec, restorer
+from dagn_pre.codec import Quality
+from dagn_pre.errors import ImageError, UsageError, WeightsError
+from tests.conftest import photograph
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_weights) -> Restorer:
+    return Restorer(tiny_weights, device="cpu", max_quality=101)
+
+
+def jpeg(quality: int, height: int = 50, width: int = 70, seed: int = 0) -> bytes:
+    return codec.encode(photograph(height, width, seed), quality)
+
+
+def test_every_way_in_gives_its_way_out(tiny, tmp_path):
+    data = jpeg(20)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    array = codec.decode(data)
+    expected = tiny(array)
+    assert expected.dtype == np.uint8 and expected.shape == array.shape and (expected != array).any()
+    for source in (data, path, str(path)):
+        assert np.array_equal(tiny(source), expected)
+    image = tiny(Image.open(io.BytesIO(data)))
+    assert isinstance(image, Image.Image) and np.array_equal(np.asarray(image), expected)
+
+
+def test_bgr_is_rgb_reversed(tiny):
+    array = photograph()
+    assert np.array_equal(tiny(array[..., ::-1], channel_order="bgr"), tiny(array)[..., ::-1])
+
+
+def test_a_list_gives_what_single_calls_give(tiny):
+    sources = [photograph(50, 70, 0), photograph(33, 41, 1), jpeg(20, 50, 70, 2), photograph(50, 66, 3)]
+    together = tiny(sources)
+    for source, restored in zip(sources, together):
+        assert np.abs(restored.astype(int) - tiny(source)).max() <= 1  # batched sums round differently
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (3, 200), (16, 16), (17, 15)])
+def test_any_size(tiny, height, width):
+    assert tiny(photograph(height, width)).shape == (height, width, 3)
+
+
+def test_the_header_decides_first(tiny_weights):
+    skipping = Restorer(tiny_weights, device="cpu", max_quality=50)
+    for quality in (49, 50, 51):
+        data = jpeg(quality)
+        untouched = np.array_equal(skipping(data), codec.decode(data))
+        assert untouched == (quality >= 50)
+
+
+def test_a_hint_overrides_the_header(tiny_weights):
+    skipping = Restorer(tiny_weights, device="cpu", max_quality=50)
+    data = jpeg(20)
+    assert np.array_equal(skipping(data, quality=80), codec.decode(data))
+    array = codec.decode(data)
+    assert skipping(array, quality=Quality(80, "header")) is array
+    first, second = skipping([array, array], quality=[80, 20])
+    assert first is array and (second != array).any()
+
+
+def test_without_header_the_blind_estimate_decides(tiny_weights):
+    array = photograph()
+    estimate = Restorer(tiny_weights, device="cpu").quality(array)
+    assert estimate.source == "blind" and 1 <= estimate.value <= 100
+    assert Restorer(tiny_weights, device="cpu", max_quality=estimate.value)(array) is array
+    if estimate.value < 100:
+        assert (Restorer(tiny_weights, device="cpu", max_quality=estimate.value + 1)(array) != array).any()
+
+
+def test_quality_from_header_and_blind(tiny):
+    assert tiny.quality(jpeg(37)) == Quality(37, "header", standard=True)
+    assert tiny.quality(jpeg(37), blind=True).source == "blind"
+
+
+def test_strength_zero_is_the_input_and_half_is_half(tiny_weights):
+    array = photograph()
+    whole, half, none = (
+        Restorer(tiny_weights, device="cpu", max_quality=101, strength=s)(array).astype(int) for s in (1.0, 0.5, 0)
+    )
+    assert np.array_equal(none, array)
+    inside = (whole > 0) & (whole < 255)  # elsewhere clipping comes in between
+    assert np.abs(half - (array + whole) / 2)[inside].max() <= 1.01
+
+
+def test_tiled_equals_untiled(tiny_weights):
+    array = photograph(400, 330)
+    whole = Restorer(tiny_weights, device="cpu", max_quality=101, tile=0)
+    tiled = Restorer(tiny_weights, device="cpu", max_quality=101, tile=64)
+    assert whole.overlap >= whole.network.receptive_radius
+    assert np.abs(whole(array).astype(int) - tiled(array)).max() <= 1
+
+
+def test_a_short_overlap_shows_that_the_radius_is_needed(tiny_weights):
+    array = photograph(200, 200)
+    x = torch.from_numpy(array).permute(2, 0, 1)[None] / 255
+    cut = Restorer(tiny_weights, device="cpu", tile=64, overlap=0)
+    with torch.no_grad():
+        x = cut.network.pad(x)
+        guidance = cut.network.guide(x)
+        whole = cut.network.restore(x, guidance)
+        assert (cut._tiled(x, guidance) - whole).abs().max() > 1e-3
+        cut.overlap = -(-cut.network.receptive_radius // 16) * 16
+        assert (cut._tiled(x, guidance) - whole).abs().max() < 1e-5
+
+
+def test_low_precision_stays_close(tiny_weights):
+    array = photograph()
+    exact = Restorer(tiny_weights, device="cpu", max_quality=101)(array).astype(int)
+    low = Restorer(tiny_weights, device="cpu", max_quality=101, dtype="bfloat16")(array)
+    assert np.abs(exact - low).mean() < 1
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "CMYK", "YCbCr"])
+def test_kinds_of_images_that_work(tiny, mode):
+    base = Image.fromarray(photograph())
+    alpha = Image.fromarray(photograph(seed=5)[..., 0])
+    if mode in ("LA", "RGBA"):
+        image = base.convert(mode[:-1])
+        image.putalpha(alpha)
+    else:
+        image = base.convert(mode)
+    restored = tiny(image)
+    assert restored.mode == {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}.get(mode, mode)
+    assert restored.size == image.size
+    if mode in ("LA", "RGBA"):
+        assert np.array_equal(np.asarray(restored.getchannel("A")), np.asarray(alpha))
+
+
+def test_gray_files_stay_gray(tiny, tmp_path):
+    path = tmp_path / "gray.jpg"
+    path.write_bytes(codec.encode(photograph()[..., 0], 20))
+    restored = tiny(path)
+    assert (restored[..., 0] == restored[..., 1]).all() and (restored[..., 0] == restored[..., 2]).all()
+
+
+def test_transparent_palette_keeps_its_alpha(tiny):
+    image = Image.fromarray(photograph()).convert("P")
+    image.info["transparency"] = 0
+    assert tiny(image).mode == "RGBA"
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_deep_images_are_refused_by_name(tiny, mode, tmp_path):
+    with pytest.raises(ImageError, match=mode):
+        tiny(Image.new(mode, (20, 20)))
+
+
+def test_sixteen_bit_colour_is_refused_by_name(tiny, tmp_path):
+    import cv2
+
+    path = tmp_path / "deep.png"
+    cv2.imwrite(str(path), photograph().astype(np.uint16) * 257)
+    with pytest.raises(ImageError, match="deep.png: 16 bits"):
+        tiny(path)
+
+
+def test_exif_orientation_turns_arrays_upright_and_stays_on_pil_images(tiny):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    data = codec.encode(photograph(40, 60), 20, exif=exif.tobytes())
+    assert tiny(data).shape == (60, 40, 3)
+    image = tiny(Image.open(io.BytesIO(data)))
+    assert image.size == (60, 40) and image.getexif()[0x0112] == 6
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [(b"", "empty"), (b"hello", "not an image"), (jpeg(50)[:300], "damaged"), (jpeg(50)[:-300], "damaged"), (None, "No such file")],
+)
+def test_bad_files_are_named_with_the_reason(tiny, tmp_path, content, reason):
+    path = tmp_path / "bad.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ImageError, match=rf"bad\.jpg.*{reason}"):
+        tiny(path)
+
+
+def test_absurdly_large_files_are_refused_before_decoding(tiny, tmp_path):
+    path = tmp_path / "bomb.png"
+    Image.new("1", (30_000, 30_000)).save(path)
+    with pytest.raises(ImageError, match=r"bomb\.png.*limit"):
+        tiny(path)
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 5, 3), np.uint8), np.zeros((4, 4, 4), np.uint8)]
+)
+def test_arrays_that_are_no_image_are_refused(tiny, array):
+    with pytest.raises(ImageError, match=r"\(H, W, 3\) uint8"):
+        tiny(array)
+
+
+def test_other_objects_are_refused(tiny):
+    with pytest.raises(ImageError, match="not int"):
+        tiny(5)
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ({"model": "dagn-xl"}, "dagn-s"),
+        ({"max_quality": 0}, "max_quality"),
+        ({"strength": 1.5}, "strength"),
+        ({"tile": 100}, "multiple of 16"),
+        ({"tile": -16}, "tile"),
+        ({"overlap": 2.5}, "overlap"),
+        ({"dtype": "float8"}, "dtype"),
+        ({"device": "abacus"}, "device"),
+    ],
+)
+def test_bad_options_are_refused_without_loading(options, reason):
+    with pytest.raises(UsageError, match=reason):
+        restorer.check_options(**options)
+
+
+def test_bad_calls_are_refused(tiny):
+    with pytest.raises(UsageError, match="channel_order"):
+        tiny(photograph(), channel_order="grb")
+    with pytest.raises(UsageError, match="2 quality hints"):
+        tiny([photograph()], quality=[10, 20])
+    with pytest.raises(UsageError, match="1 to 100"):
+        tiny(photograph(), quality=0)
+
+
+def test_full_model_says_that_its_weights_are_not_shipped():
+    with pytest.raises(WeightsError, match=r"dagn\.safetensors"):
+        Restorer("dagn")
+
+
+def test_one_copy_per_process(tiny_weights):
+    first = restorer.shared_restorer(model=tiny_weights, device="cpu")
+    assert restorer.shared_restorer(model=tiny_weights, device="cpu") is first
+    assert restorer.shared_restorer(model=tiny_weights, device="cpu", strength=0.5) is not first
+
+
+def test_default_weights_help_on_real_images_and_know_their_quality(real_data):
+    default = Restorer(device="cpu")
+    gains, errors = [], []
+    for path in sorted((real_data / "LIVE1").glob("*.png"))[:4]:
+        original = codec.decode(path.read_bytes())[:320, :320]
+        for quality in (10, 40, 80):
+            compressed = codec.compress(original, quality)
+            errors.append(abs(default.quality(compressed).value - quality))
+            if quality == 10:
+                mse = [((x.astype(float) - original) ** 2).mean() for x in (compressed, default(compressed))]
+                gains.append(10 * np.log10(mse[0] / mse[1]))
+    assert np.mean(gains) > 0.9
+    assert np.mean(errors) < 15
