@@ -451,3 +451,11 @@ def test_the_demos_models(toy, tmp_path):
     for metric in ("bbox_mAP", "mIoU"):
         assert found[metric, "jpeg"] < found[metric, "original"] <= 100
     assert results["environment"]["models"].keys() == {f"{row['model']}, {row['dataset']}" for row in results["rows"]}
+
+
+def test_real_photographs(real_data, tmp_path):
+    """YOLOX-nano on the first 8 of COCO/val; all 200 give 30.75 and 21.84, as the data's README says they should."""
+    options = {"inputs": ("original", "jpeg"), "qualities": (10,), "limit": 8, "device": "cpu"}
+    found = values(run.run(["yolox_nano_coco_sample"], tmp_path, data_root=real_data, **options))
+    assert found["original", None] == pytest.approx(35.12, abs=0.2)
+    assert found["jpeg", 10] == pytest.approx(27.62, abs=0.5)  # versions of libjpeg-turbo may differ a little
