@@ -28,7 +28,7 @@ def usable_device(device: str) -> str:
     if device == "auto" or torch.device(device).type == "cpu":
         return "cpu"
     raise UsageError(
-        f"DAGNRestore(device={device!r}) runs in a forked DataLoader worker, where CUDA does not work: set "
-        'num_workers=0, or device="cpu", or start the workers by spawn (multiprocessing_context="spawn" of DataLoader, '
-        'env_cfg.mp_cfg.mp_start_method="spawn" of mmengine)'
+        f"DAGNRestore(device={device!r}) runs in a forked DataLoader worker, where CUDA does not work: start the "
+        'workers by spawn (mmengine: env_cfg.mp_cfg.mp_start_method="spawn"; DataLoader: multiprocessing_context="spawn"), '
+        'or set num_workers=0, or DAGNRestore(device="cpu")'
     )
