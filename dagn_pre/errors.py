@@ -1,4 +1,4 @@
-"""Every error a user can cause. One clear sentence each, naming the file or key, the reason and, where there is one, the remedy."""
+"""Every error a user can cause: one sentence that names the file or key, the reason and, where there is one, the remedy."""
 
 from __future__ import annotations
 

@@ -195,7 +195,8 @@ def test_absurdly_large_files_are_refused_before_decoding(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 5, 3), np.uint8), np.zeros((4, 4, 4), np.uint8)]
+    "array",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 5, 3), np.uint8), np.zeros((4, 4, 4), np.uint8)],
 )
 def test_arrays_that_are_no_image_are_refused(tiny, array):
     with pytest.raises(ImageError, match=r"\(H, W, 3\) uint8"):

@@ -115,8 +115,8 @@ class Stage:
                 image.float().div(255).contiguous(memory_format=self.layout) for image in (compressed, original)
             )
             for optimiser, (loss, figures) in zip(optimisers, self.losses(compressed, original, quality)):
-                if not math.isfinite(float(loss.detach())):
-                    raise DagnPreError(f"the loss is {float(loss.detach())} at step {step}; {checkpoint} holds the last good state")
+                if not math.isfinite(loss.item()):
+                    raise DagnPreError(f"the loss is {loss.item()} at step {step}; {checkpoint} holds the last good state")
                 optimiser.param_groups[0]["lr"] = rate
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
@@ -248,7 +248,8 @@ class RestorationStage(Stage):
     def after_step(self, step: int) -> None:
         weight = 1 - min(self.decay, (step + 1) / (step + 11))  # a short memory at first, when weights move fast
         with torch.no_grad():
-            for mean, value in zip(self.modules["average"].state_dict().values(), self.modules["network"].state_dict().values()):
+            states = (self.modules[name].state_dict().values() for name in ("average", "network"))
+            for mean, value in zip(*states):
                 if mean.is_floating_point():
                     mean.lerp_(value, weight)
                 else:

@@ -8,19 +8,17 @@ Both stand right after the loading step: ``results["img"]`` is the decoded image
 from __future__ import annotations
 
 import logging
-import multiprocessing
 
 import numpy as np
-import torch
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmengine import fileio
 from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS
-from torch.utils.data import get_worker_info
 
 from dagn_pre import codec, images
 from dagn_pre.errors import ConfigError, ImageError, UsageError
+from dagn_pre.integrations.workers import usable_device
 from dagn_pre.restorer import check_options, shared_restorer
 
 # What Resize, Pad and RandomFlip of mmcv, mmdet and mmseg leave in ``results``, also when they changed no pixel.
@@ -186,27 +184,6 @@ def check_channels(image: np.ndarray) -> None:
     """Raise ImageError unless ``image`` is (H, W, 3)."""
     if image.ndim != 3 or image.shape[2] != 3:
         raise ImageError(f'the image must be (H, W, 3) BGR, not {image.shape}; load it with color_type="color"')
-
-
-def usable_device(device: str) -> str:
-    """``device`` as this process can use it; inside DataLoader workers also keeps torch to one thread.
-
-    Raises:
-        UsageError: CUDA is asked for in a forked worker, where it cannot be initialised.
-    """
-    if get_worker_info() is None:
-        return device
-    torch.set_num_threads(1)  # the workers share the cores, and OpenMP's threads do not survive a fork
-    process = multiprocessing.current_process()
-    method = getattr(process, "_start_method", None) or multiprocessing.get_start_method()
-    if method != "fork":
-        return device
-    if device == "auto" or torch.device(device).type == "cpu":
-        return "cpu"
-    raise UsageError(
-        f"DAGNRestore(device={device!r}) runs in a forked DataLoader worker, where CUDA does not work: set "
-        'env_cfg.mp_cfg.mp_start_method="spawn", or num_workers=0, or DAGNRestore(device="cpu")'
-    )
 
 
 def named(results: dict) -> str:
