@@ -177,7 +177,7 @@ def test_exif_orientation_turns_arrays_upright_and_stays_on_pil_images(tiny):
 
 @pytest.mark.parametrize(
     "content, reason",
-    [(b"", "empty"), (b"hello", "not an image"), (jpeg(50)[:300], "damaged"), (jpeg(50)[:-300], "damaged"), (None, "No such file")],
+    [(b"", "empty"), (b"hello", "not an image"), (jpeg(50)[:300], "damaged"), (jpeg(50)[:-300], "damaged"), (None, "No such")],
 )
 def test_bad_files_are_named_with_the_reason(tiny, tmp_path, content, reason):
     path = tmp_path / "bad.jpg"

@@ -278,8 +278,8 @@ def test_cuda_in_a_forked_worker_is_refused_before_it_is_touched(weights, device
 
 
 def test_cuda_in_a_spawned_worker_is_the_restorers_business(monkeypatch):
-    monkeypatch.setattr(transforms, "get_worker_info", lambda: object())
+    monkeypatch.setattr(workers, "get_worker_info", lambda: object())
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     for method, device in (("spawn", "cuda"), ("forkserver", "auto")):
-        monkeypatch.setattr(transforms.multiprocessing, "get_start_method", lambda method=method: method)
-        assert transforms.usable_device(device) == device
+        monkeypatch.setattr(workers.multiprocessing, "get_start_method", lambda method=method: method)
+        assert workers.usable_device(device) == device
