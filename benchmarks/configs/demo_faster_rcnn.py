@@ -13,7 +13,7 @@ model = dict(
         depth=18,
         base_channels=16,
         deep_stem=True,
-        stem_channels=16,
+        stem_channels=32,
         out_indices=(1, 2, 3),
         frozen_stages=-1,
         norm_eval=False,
@@ -29,12 +29,12 @@ model = dict(
         anchor_generator=dict(scales=[4, 5.66], ratios=[1.0], strides=[8, 16, 32])),
     roi_head=dict(
         bbox_roi_extractor=dict(
-            roi_layer=dict(sampling_ratio=2), out_channels=48, featmap_strides=[8, 16, 32]),
+            roi_layer=dict(sampling_ratio=1), out_channels=48, featmap_strides=[8, 16, 32]),
         bbox_head=dict(in_channels=48, fc_out_channels=128, num_classes=8)),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=400, max_per_img=200),
-        rcnn=dict(sampler=dict(num=96))),
+        rcnn=dict(sampler=dict(num=64, pos_fraction=0.5))),
     test_cfg=dict(rpn=dict(nms_pre=400, max_per_img=100)))
 
 train_pipeline = [
@@ -73,8 +73,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
 
-max_epochs = 36
-train_cfg = dict(max_epochs=max_epochs, val_interval=6)
+max_epochs = 20
+train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=0.002, weight_decay=0.05),
     clip_grad=dict(max_norm=10.0))
@@ -82,5 +82,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=60),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=max_epochs, eta_min=2e-5, convert_to_iter_based=True),
 ]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=6, max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
 randomness = dict(seed=0)

@@ -1,4 +1,5 @@
-# PSPNet on the demo's data set: the host's own config with a ResNet-18 of a quarter of the width, trained from scratch.
+# PSPNet on the demo's data set: the host's own config with a ResNet-18 of a quarter of the width. Its backbone starts from
+# that of the demo's Faster R-CNN (set by demo/train.py), which is trained from scratch on the same images.
 # Images stay at their native 256x192: the Resize of the test pipeline is the host's step and changes nothing.
 _base_ = ['mmseg::pspnet/pspnet_r50-d8_4xb4-20k_voc12aug-512x512.py']
 
@@ -16,7 +17,7 @@ data_preprocessor = dict(size=crop_size)
 model = dict(
     data_preprocessor=data_preprocessor,
     pretrained=None,
-    backbone=dict(depth=18, base_channels=16, stem_channels=16, norm_cfg=norm_cfg),
+    backbone=dict(depth=18, base_channels=16, stem_channels=32, norm_cfg=norm_cfg),
     decode_head=dict(in_channels=128, channels=32, num_classes=9, norm_cfg=norm_cfg),
     auxiliary_head=dict(in_channels=64, channels=16, num_classes=9, norm_cfg=norm_cfg))
 
@@ -54,16 +55,17 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-max_iters = 800
-train_cfg = dict(max_iters=max_iters, val_interval=200)
+max_iters = 320
+train_cfg = dict(max_iters=max_iters, val_interval=160)
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.05),
+    paramwise_cfg=dict(custom_keys={'head': dict(lr_mult=10)}),  # the heads start from nothing
     clip_grad=dict(max_norm=10.0))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=60),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, eta_min=2e-5),
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=20),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, eta_min=1e-5),
 ]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200, max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=160, max_keep_ckpts=1))
 randomness = dict(seed=0)

@@ -115,7 +115,7 @@ def draw(rng: np.random.Generator, canvas: np.ndarray, label: int, x: float, y: 
     gray, tint = rng.uniform(70, 190), rng.uniform(-45, 45, 3)
     shading = 1 + 0.2 * (right * np.cos(light) + down * np.sin(light)) / r
     shading += 0.04 * smooth_noise(rng, view.shape[:2], 16, 64)
-    strength = np.exp(rng.uniform(np.log(3), np.log(12)))  # standard deviation in gray levels
+    strength = np.exp(rng.uniform(np.log(5), np.log(20)))  # standard deviation in gray levels
     surface = (gray + tint - tint.mean()) * shading[..., None]
     surface += strength * texture(rng, name, view.shape[:2])[..., None]
     cover = coverage(0, 0, 1.0)
