@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dagn_pre import codec, models
 from dagn_pre.errors import ConfigError, ImageError, UsageError, WeightsError
+from dagn_pre.integrations import workers
 from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress, transforms
 from dagn_pre.restorer import shared_restorer
 
