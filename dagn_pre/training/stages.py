@@ -104,6 +104,8 @@ class Stage:
             for optimiser, values in zip(optimisers, state["optimisers"]):
                 optimiser.load_state_dict(values)
             first, spent = state["step"], state["seconds"]
+            if first >= schedule.steps or spent / 60 >= schedule.minutes:
+                return  # ended before, by steps or by the clock
         pairs = JPEGPairs(photographs, schedule.patch, schedule.steps * schedule.batch, self.quality, seed)
         batches = loader(pairs, schedule.batch, first, schedule.steps, schedule.workers)
         started, sums, count = time.monotonic() - spent, {}, 0

@@ -132,6 +132,17 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
         assert torch.allclose(expected.float(), found.float(), atol=1e-6), name
 
 
+@pytest.mark.parametrize("limit", [{"steps": 2}, {"steps": 50, "minutes": 0}])
+def test_a_finished_stage_is_left_as_it_is(tmp_path, limit):
+    stage = SensitiveStage(TINY)
+    stage.run(PHOTOGRAPHS, schedule(**limit), tmp_path / "s.pth", quiet)
+    before = {key: value.clone() for key, value in stage.modules.state_dict().items()}
+    lines: list[str] = []
+    stage.run(PHOTOGRAPHS, schedule(**limit), tmp_path / "s.pth", lines.append)
+    assert lines == []
+    assert all(torch.equal(value, stage.modules.state_dict()[key]) for key, value in before.items())
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_checkpoint(tmp_path):
     stage = RestorationStage(DAGN(TINY))
     checkpoint = tmp_path / "s.pth"
