@@ -4,22 +4,15 @@
 ``dagn_pre.integrations`` and ``dagn_pre.benchmarks``: nothing with a generic name reaches site-packages.
 """
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 ROOMS = {"dagn_pre": "dagn_pre", "dagn_pre.integrations": "integrations", "dagn_pre.benchmarks": "benchmarks"}
 
 
 def packages() -> list[str]:
-    """The three roots and every folder with an ``__init__.py`` below them, by import name."""
-    return [name for room, folder in ROOMS.items() for name in (room, *(f"{room}.{p}" for p in find_packages(folder)))]
+    """The three rooms and every folder below them, by import name; folders of data (weights, configs) too."""
+    below = {room: find_namespace_packages(folder, exclude=["*__pycache__"]) for room, folder in ROOMS.items()}
+    return [name for room in ROOMS for name in (room, *(f"{room}.{folder}" for folder in below[room]))]
 
 
-setup(
-    packages=packages(),
-    package_dir=ROOMS,
-    package_data={
-        "dagn_pre": ["weights/*"],
-        # Configs are read by mmengine as files, never imported, so their folder is data and not a package.
-        "dagn_pre.benchmarks": ["configs/*.py", "demo/*.md", "demo/checkpoints/*"],
-    },
-)
+setup(packages=packages(), package_dir=ROOMS, package_data={"": ["*.safetensors", "*.pth", "*.md"]})
