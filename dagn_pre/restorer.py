@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
@@ -233,8 +234,10 @@ class Restorer:
         ]
         return torch.cat(padded).contiguous(memory_format=torch.channels_last)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.dtype == torch.float32:  # torch 2.1 knows no disabled autocast to float32 on the CPU
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
 
     @torch.inference_mode()
     def _guide(self, x: Tensor) -> Guidance:
