@@ -55,17 +55,17 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-max_iters = 320
-train_cfg = dict(max_iters=max_iters, val_interval=160)
+max_iters = 960
+train_cfg = dict(max_iters=max_iters, val_interval=240)
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.05),
-    paramwise_cfg=dict(custom_keys={'head': dict(lr_mult=10)}),  # the heads start from nothing
+    optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.05),
+    paramwise_cfg=dict(custom_keys={'head': dict(lr_mult=5)}),  # the heads start from nothing
     clip_grad=dict(max_norm=10.0))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=20),
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=40),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, eta_min=1e-5),
 ]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=160, max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=240, max_keep_ckpts=1))
 randomness = dict(seed=0)
