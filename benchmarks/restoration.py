@@ -52,7 +52,7 @@ def evaluate(folder: Path, model: str, qualities: list[int], device: str = "auto
                 progress.update()
             for method, values in scores.items():
                 row = {"dataset": folder.name, "qf": quality, "method": method}
-                row |= dict(zip(METRICS, np.mean(values, axis=0).round(4).tolist()))
+                row |= dict(zip(METRICS, np.mean(values, axis=0).round(6).tolist()))
                 error = None if method == "jpeg" else round(float(np.mean(errors)), 2)
                 rows.append({**row, "n_images": len(paths), "blind_qf_error": error})
     return rows
