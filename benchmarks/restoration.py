@@ -14,9 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from dagn_pre import codec, metrics
-from dagn_pre.cli.batch import find_images
 from dagn_pre.errors import DagnPreError, UsageError
 from dagn_pre.files import write_atomic
+from dagn_pre.images import find_images
 from dagn_pre.restorer import Restorer
 
 METRICS = {"psnr": metrics.psnr, "ssim": metrics.ssim, "psnrb": metrics.psnr_b}

@@ -73,6 +73,11 @@ def open_image(source: str | Path | bytes) -> Image.Image:
     return image
 
 
+def find_images(folder: Path) -> list[Path]:
+    """Files below ``folder`` whose suffix is an image's, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
 def header(source: str | Path | bytes) -> Header:
     """Read a file's header; its pixels are not decoded.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dagn_pre.errors import DagnPreError, UsageError
-from dagn_pre.images import SUFFIXES
+from dagn_pre.images import SUFFIXES, find_images
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="SRC", help="an image or a folder")
     parser.add_argument("target", type=Path, metavar="DST", help="a file if SRC is one, else a folder; sub-folders are kept")
     parser.add_argument("--overwrite", action="store_true", help="write outputs that exist already anew")
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Files below ``folder`` whose suffix is an image's, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def plan(source: Path, target: Path, suffix: str) -> list[tuple[Path, Path]]:

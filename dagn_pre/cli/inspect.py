@@ -19,9 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from dagn_pre.cli.batch import find_images
     from dagn_pre.errors import DagnPreError
-    from dagn_pre.images import header
+    from dagn_pre.images import find_images, header
     from dagn_pre.restorer import Restorer
 
     restorer = Restorer(options.model, options.device)

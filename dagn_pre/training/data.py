@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from dagn_pre import codec
 from dagn_pre.errors import ImageError, UsageError
+from dagn_pre.images import find_images
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 BLOCK = 8  # JPEG's block; crops of patch + 8 let the grid fall anywhere
 
 
@@ -23,7 +23,7 @@ def load_photographs(folders: list[Path], patch: int) -> tuple[list[np.ndarray],
         UsageError: no image is left.
     """
     photographs, skipped = [], []
-    for path in sorted(p for folder in folders for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES):
+    for path in (path for folder in folders for path in find_images(folder)):
         try:
             image = codec.decode(path.read_bytes())
         except ImageError as error:
