@@ -70,8 +70,13 @@ class Options:
         return device
 
     def resolved_dtype(self, device: torch.device) -> torch.dtype:
-        """"auto": bfloat16 on a GPU that has it, else float32."""
+        """"auto": bfloat16 on a GPU that has it, else float32; raises UsageError for what this torch cannot do there."""
         if self.dtype != "auto":
+            try:
+                if self.dtype != "float32":
+                    torch.autocast(device.type, DTYPES[self.dtype])
+            except RuntimeError as error:  # torch 2.1 has no float16 on the CPU
+                raise UsageError(f"dtype {self.dtype!r} is not possible on {device.type}: {error}") from error
             return DTYPES[self.dtype]
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 

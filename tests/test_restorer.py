@@ -226,6 +226,15 @@ def test_bad_options_are_refused_without_loading(options, reason):
         restorer.check_options(**options)
 
 
+def test_a_dtype_that_this_torch_cannot_do_is_refused(tiny_weights, monkeypatch):
+    def refuse(*arguments, **options):
+        raise RuntimeError("only bfloat16 is supported")
+
+    monkeypatch.setattr(torch, "autocast", refuse)
+    with pytest.raises(UsageError, match="'float16' is not possible on cpu: only bfloat16"):
+        Restorer(tiny_weights, device="cpu", dtype="float16")
+
+
 def test_bad_calls_are_refused(tiny):
     with pytest.raises(UsageError, match="channel_order"):
         tiny(photograph(), channel_order="grb")
