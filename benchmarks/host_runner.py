@@ -6,6 +6,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
+@contextmanager
+def host_errors(what: str, remedy: str = "its log is in the work dir") -> Iterator[None]:
+    """Turn the host's own errors, which come in any class, into a DagnPreError; ours pass through."""
+    try:
+        yield
+    except DagnPreError:
+        raise
+    except Exception as error:
+        raise DagnPreError(f"{what} ({type(error).__name__}: {error}); {remedy}") from error
+
+
 class Progress(Hook):
     """Calls ``advance`` with the number of images after each tested batch."""
 
@@ -87,7 +99,7 @@ class HostRunner:
         built.work_dir = str(work_dir / "logs")
         # The host's loggers are kept by experiment name and second; two runs within one second must not share one.
         built.experiment_name = f"{Path(cfg.filename).stem}-{uuid.uuid4().hex[:8]}"
-        with quiet():
+        with quiet(), host_errors(f"the Runner of config {Path(cfg.filename).stem} cannot be built"):
             self.runner = Runner.from_cfg(built)
             for handler in list(self.runner.logger.handlers):
                 if not hasattr(handler, "baseFilename"):  # the console's; the log file keeps everything
@@ -125,7 +137,8 @@ class HostRunner:
             cfg = insert(cfg, compress=quality, restore=restorer is not None, splits=("test",), **options)
         model = self.runner.model
         bar = Progress(advance)
-        with quiet():
+        after = "finished cells are kept: after the repair, the same command goes on"
+        with quiet(), host_errors(f"{name} failed", after):
             self.loop.dataloader = self.runner.build_dataloader(cfg.test_dataloader, seed=0)
             restoring = watch_restorers(self.loop.dataloader.dataset)
             testing = model.test_step = Stopwatch(model.test_step, size=len)
@@ -133,13 +146,6 @@ class HostRunner:
             self.keep_detections(name)
             try:
                 metrics = self.runner.test()
-            except DagnPreError:
-                raise
-            except Exception as error:  # the host's own errors come in any class
-                raise DagnPreError(
-                    f"{name} failed ({type(error).__name__}: {error}); finished cells are kept: after the repair, the "
-                    "same command goes on"
-                ) from error
             finally:
                 del model.test_step  # the stopwatch stood before the class's own
                 self.runner.hooks.remove(bar)

@@ -16,10 +16,9 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.config.utils import MODULE2PACKAGE
 
 from dagn_pre.errors import ConfigError, UsageError
-from dagn_pre.integrations.openmmlab.insert import find
+from dagn_pre.integrations.openmmlab.insert import find, mmseg_under_any_name
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 # Test evaluator -> its argument for what it measures, and what we need there; task and metric in the results.
@@ -54,20 +53,6 @@ def quiet() -> Iterator[None]:
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@contextmanager
-def mmseg_under_any_name() -> Iterator[None]:
-    """Let ``mmseg::`` in ``_base_`` be found where its distribution is onedl-mmsegmentation.
-
-    mmengine looks for the distribution by upstream's name, and for a module only by the name given for it here.
-    """
-    upstream = MODULE2PACKAGE["mmseg"]
-    MODULE2PACKAGE["mmseg"] = "mmseg"
-    try:
-        yield
-    finally:
-        MODULE2PACKAGE["mmseg"] = upstream
 
 
 def name(cfg: Config) -> str:

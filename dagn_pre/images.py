@@ -6,6 +6,7 @@ gray (L, 1)          works; restored as RGB and reduced to its mean again, so no
 alpha (LA, RGBA)     works; alpha is kept for PIL images and by the CLI, left out of the (H, W, 3) array of a path or bytes
 palette (P, PA)      works as RGB or RGBA
 EXIF orientation     pixels are restored as stored, where JPEG's grid is; arrays and CLI outputs are then turned upright
+many frames          refused (animations, multi-page TIFF)
 16-bit, float, I     refused: JPEG holds 8 bits, so such an image has never been a JPEG
 ===================  ==================================================================================================
 """
@@ -26,6 +27,8 @@ from dagn_pre.errors import ImageError
 
 MAX_PIXELS = 178_956_970  # where Pillow itself suspects a decompression bomb
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+WRITABLE_SUFFIXES = (".png", ".webp", ".tif", ".tiff", ".bmp", *JPEG_SUFFIXES)
 COLOUR_OF_MODE = {
     "1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"
 }  # fmt: skip
@@ -118,6 +121,8 @@ class Pixels:
         """
         if not image.width or not image.height:
             raise ImageError(f"{name}: {image.width}x{image.height} pixels; an image needs at least one")
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # an MPO's other frames are previews
+            raise ImageError(f"{name}: has {image.n_frames} frames or pages, which would be lost; split it first")
         colour = COLOUR_OF_MODE.get(image.mode)
         deep = any(";16" in str(argument) for tile in getattr(image, "tile", ()) for argument in tile[3:])
         if colour is None or deep:
@@ -146,9 +151,15 @@ class Pixels:
 def writer_options(path: Path) -> dict:
     """Settings for PIL's ``save`` that lose nothing, or, for a JPEG, as little as is sensible."""
     suffix = path.suffix.lower()
-    if suffix in {".jpg", ".jpeg"}:
+    if suffix in JPEG_SUFFIXES:
         return {"quality": 95, "subsampling": 0}
     return {"lossless": True} if suffix == ".webp" else {}
+
+
+def metadata(image: Image.Image) -> dict:
+    """What a restored image keeps beside its pixels: EXIF, resolution, and the ICC profile unless the colours change kind."""
+    profile = () if image.mode in ("CMYK", "YCbCr") else ("icc_profile",)
+    return {key: image.info[key] for key in ("exif", "dpi", *profile) if image.info.get(key)}
 
 
 def grey(rgb: np.ndarray) -> np.ndarray:

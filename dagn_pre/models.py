@@ -92,14 +92,14 @@ def get(model: str | Path) -> Model:
     path = Path(model)
     if path.suffix == ".safetensors":
         metadata = read_metadata(path)
-        return Model(path.stem, DAGNConfig.from_dict(metadata["config"]), path, "weights given by path")
+        return Model(path.stem, metadata["config"], path, "weights given by path")
     if path.suffix in {".pth", ".pt", ".ckpt", ".pkl", ".bin"}:
         raise WeightsError(f"{path}: refused, since unpickling a checkpoint can run code; dagn-pre loads .safetensors only")
     raise UsageError(f"unknown model {str(model)!r}; known: {', '.join(names())}, or the path of a .safetensors file")
 
 
 def read_metadata(path: Path) -> dict:
-    """{"config": dict, "card": dict} of a weights file, without its tensors.
+    """{"config": DAGNConfig, "card": dict} of a weights file, without its tensors.
 
     Raises:
         WeightsError: missing, damaged, or of another format.
@@ -111,9 +111,12 @@ def read_metadata(path: Path) -> dict:
             metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise WeightsError(f"{path}: not a dagn-pre weights file (format {metadata.get('format')!r}, not {FORMAT!r})")
-        return {"config": json.loads(metadata["config"]), "card": json.loads(metadata["card"])}
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        config = DAGNConfig.from_dict(json.loads(metadata["config"]))
+        return {"config": config, "card": json.loads(metadata["card"])}
+    except (SafetensorError, LookupError, OSError) as error:
         raise WeightsError(f"{path}: damaged or not a safetensors file ({error})") from error
+    except (TypeError, ValueError) as error:  # of the JSON, or an option that this version does not know
+        raise WeightsError(f"{path}: its configuration cannot be read ({error})") from error
 
 
 def load(model: str | Path) -> Loaded:
@@ -125,7 +128,7 @@ def load(model: str | Path) -> Loaded:
     """
     known = get(model)
     metadata = read_metadata(known.weights)
-    config = DAGNConfig.from_dict(metadata["config"])
+    config = metadata["config"]
     modules = nn.ModuleDict({"network": fold_batch_norm(DAGN(config))})
     if config.sensitive:
         modules["quality"] = QualityPredictor(modules["network"].encoder_cs.out_channels).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,11 +45,8 @@ class Options:
         models.get(self.model)
         if self.dtype not in ("auto", *DTYPES):
             raise UsageError(f"dtype must be auto, {', '.join(DTYPES)}, not {self.dtype!r}")
-        if self.device != "auto":
-            try:
-                torch.device(self.device)
-            except RuntimeError as error:
-                raise UsageError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}") from error
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
+            raise UsageError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}")
         if isinstance(self.max_quality, bool) or not isinstance(self.max_quality, int) or not 1 <= self.max_quality <= 101:
             raise UsageError(f"max_quality must be an integer from 1 to 101 (never skip), not {self.max_quality!r}")
         if not isinstance(self.strength, (int, float)) or not 0 <= self.strength <= 1:
@@ -65,8 +63,9 @@ class Options:
         if self.device == "auto":
             return torch.device("cuda" if available else "cpu")
         device = torch.device(self.device)
-        if device.type == "cuda" and not available:
-            raise UsageError(f"device {self.device!r} was asked for, but torch finds no CUDA device; use device='cpu'")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            count = torch.cuda.device_count()
+            raise UsageError(f"device {self.device!r} was asked for, but torch finds {count} CUDA device(s); use device='cpu'")
         return device
 
     def resolved_dtype(self, device: torch.device) -> torch.dtype:
@@ -180,7 +179,7 @@ class Restorer:
     # -- one image in, one image out ----------------------------------------------------------------------------------
 
     def _open(self, source: ImageLike, hint: Hint, channel_order: str) -> _Item:
-        known = Quality(codec.check_quality(hint), "given") if isinstance(hint, (int, np.integer)) else hint
+        known = hint if hint is None or isinstance(hint, Quality) else Quality(codec.check_quality(hint), "given")
         if isinstance(source, np.ndarray):
             if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
                 raise ImageError(f"an array must be (H, W, 3) uint8 with pixels, not {source.dtype} of shape {source.shape}")
@@ -206,7 +205,7 @@ class Restorer:
             if restored is None:
                 return item.source
             rebuilt = item.pixels.rebuild(rgb)
-            rebuilt.info = {key: item.source.info[key] for key in ("icc_profile", "exif", "dpi") if key in item.source.info}
+            rebuilt.info = images.metadata(item.source)
             return rebuilt
         if restored is not None and item.pixels.colour.startswith("L"):
             rgb = images.grey(rgb)

@@ -30,7 +30,7 @@ def test_default_weights_are_small_and_carry_a_card():
     model = models.get("dagn-s")
     assert model.weights.stat().st_size < 10e6
     metadata = models.read_metadata(model.weights)
-    assert metadata["config"] == json.loads(json.dumps(model.config.to_dict()))
+    assert metadata["config"] == model.config
     assert metadata["card"]["name"] == "dagn-s"
     assert model.weights.with_suffix(".md").is_file()
 
@@ -88,6 +88,14 @@ def test_weights_that_do_not_fit_name_the_first_keys(tmp_path, tiny_weights):
     save_file(tensors, wrong, metadata)
     with pytest.raises(WeightsError, match=r"network\.head\.bias, network\.tail\.weight"):
         models.load(wrong)
+
+
+@pytest.mark.parametrize("config", ['{"depth_of_soup": 1}', '{"widths": [1, 2]}', "[1]", "no JSON"])
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path, config):
+    path = tmp_path / "odd.safetensors"
+    save_file({"x": torch.zeros(1)}, path, {"format": models.FORMAT, "config": config, "card": "{}"})
+    with pytest.raises(WeightsError, match=r"odd\.safetensors: its configuration"):
+        models.load(path)
 
 
 def test_fingerprint_tells_files_apart(tmp_path, tiny_weights):

@@ -157,6 +157,13 @@ def test_deep_images_are_refused_by_name(tiny, mode, tmp_path):
         tiny(Image.new(mode, (20, 20)))
 
 
+def test_animations_are_refused_by_name(tiny, tmp_path):
+    frames = [Image.fromarray(photograph(seed=seed)) for seed in range(3)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match=r"moving\.gif: has 3 frames"):
+        tiny(tmp_path / "moving.gif")
+
+
 def test_sixteen_bit_colour_is_refused_by_name(tiny, tmp_path):
     import cv2
 
@@ -219,6 +226,7 @@ def test_other_objects_are_refused(tiny):
         ({"overlap": 2.5}, "overlap"),
         ({"dtype": "float8"}, "dtype"),
         ({"device": "abacus"}, "device"),
+        ({"device": "mps"}, "device"),
     ],
 )
 def test_bad_options_are_refused_without_loading(options, reason):
@@ -242,6 +250,8 @@ def test_bad_calls_are_refused(tiny):
         tiny([photograph()], quality=[10, 20])
     with pytest.raises(UsageError, match="1 to 100"):
         tiny(photograph(), quality=0)
+    with pytest.raises(UsageError, match="1 to 100"):
+        tiny(photograph(), quality="30")
 
 
 def test_full_model_says_that_its_weights_are_not_shipped():

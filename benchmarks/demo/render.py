@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dagn_pre.errors import UsageError
+from dagn_pre.errors import DagnPreError, UsageError
 
 CLASSES = ("linen", "corduroy", "ribbed", "felt", "twill", "plain", "star", "ring")
 SHAPES = ("disc", "disc", "disc", "disc", "tile", "tile", "star", "ring")
@@ -198,9 +198,13 @@ def prepare(root: str | Path, seed: int = 0, counts: dict[str, int] | None = Non
 
     Raises:
         UsageError: ``root`` holds files that are no rendered data set.
+        DagnPreError: scikit-image, whose photographs are used, is not installed.
     """
     root, counts = Path(root), counts or COUNTS
-    packages = {name: version(name) for name in ("numpy", "pillow", "scikit-image")}
+    try:
+        packages = {name: version(name) for name in ("numpy", "pillow", "scikit-image")}
+    except PackageNotFoundError as error:
+        raise DagnPreError(f'the demo needs {error.name}: pip install "dagn-pre[benchmarks]"') from error
     marker = json.dumps({"seed": seed, "counts": counts, "classes": CLASSES, "versions": packages}, indent=2)
     written = root / MARKER
     if written.exists() and written.read_text() == marker:

@@ -22,19 +22,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="write outputs that exist already anew")
 
 
-def plan(source: Path, target: Path, suffix: str) -> list[tuple[Path, Path]]:
+def plan(source: Path, target: Path, suffix: str, writable: tuple[str, ...]) -> list[tuple[Path, Path]]:
     """(input, output) pairs; within a folder outputs get ``suffix``, appended where two inputs differ in theirs alone.
 
     Raises:
-        UsageError: no such input, a folder without images, or a target of the other kind.
+        UsageError: no such input, a folder without images, a target of the other kind, or of a suffix not in ``writable``.
     """
     if source.is_file():
-        return [(source, target / f"{source.stem}{suffix}" if target.is_dir() else target)]
+        if target.is_dir():
+            return [(source, target / f"{source.stem}{suffix}")]
+        if target.suffix.lower() not in writable:
+            raise UsageError(f"{target}: give a folder that exists, or a file ending in {', '.join(writable)}")
+        return [(source, target)]
     if not source.is_dir():
         raise UsageError(f"{source}: no such file or folder")
     if target.is_file():
         raise UsageError(f"{target} is a file, but {source} is a folder")
-    inputs = [path for path in find_images(source) if target.resolve() not in path.resolve().parents]
+    inside = source.resolve() in target.resolve().parents  # what an earlier run wrote is no input
+    inputs = [path for path in find_images(source) if not inside or target.resolve() not in path.resolve().parents]
     if not inputs:
         raise UsageError(f"{source}: no images in it ({', '.join(sorted(SUFFIXES))})")
     shared = Counter(path.with_suffix("") for path in inputs)
@@ -65,9 +70,9 @@ def run(pairs: list[tuple[Path, Path]], work: Callable[[Path, Path], None], over
         try:
             work(source, target)
             counts["written"] += 1
-        except (DagnPreError, OSError) as error:
-            if isinstance(error, UsageError):
-                raise
+        except UsageError:
+            raise
+        except (DagnPreError, OSError, SyntaxError, ValueError) as error:  # Pillow's writers raise all of these
             message = str(error) if str(source) in str(error) else f"{source}: {error}"
             tqdm.write(f"failed: {message}", file=sys.stderr)
             counts["failed"] += 1

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from dagn_pre.benchmarks import run as benchmark
     except ImportError as error:
-        raise DagnPreError(f'bench needs OpenMMLab ({error}): pip install "dagn-pre[openmmlab]"') from error
+        raise DagnPreError(f'bench needs OpenMMLab ({error}): pip install "dagn-pre[openmmlab,benchmarks]"') from error
 
     work_dir = Path(args.work_dir or f"work_dirs/bench-{Path(args.configs[0]).stem}")
     benchmark.run(

@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     from dagn_pre import codec
     from dagn_pre.errors import ImageError
     from dagn_pre.files import write_atomic
-    from dagn_pre.images import Pixels, open_image
+    from dagn_pre.images import JPEG_SUFFIXES, Pixels, metadata, open_image
 
     codec.check_quality(options.qf)
     codec.check_subsampling(options.subsampling)
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         if pixels.alpha is not None:
             raise ImageError(f"{source}: has an alpha channel, which JPEG cannot hold; remove it first")
         plane = pixels.rgb[..., 0] if pixels.colour == "L" else pixels.rgb
-        metadata = {key: image.info[key] for key in ("exif", "icc_profile") if image.info.get(key)}
-        write_atomic(target, codec.encode(plane, options.qf, options.subsampling, **metadata))
+        kept = {key: value for key, value in metadata(image).items() if key != "dpi"}
+        write_atomic(target, codec.encode(plane, options.qf, options.subsampling, **kept))
 
-    return batch.run(batch.plan(options.source, options.target, ".jpg"), work, options.overwrite)
+    return batch.run(batch.plan(options.source, options.target, ".jpg", JPEG_SUFFIXES), work, options.overwrite)

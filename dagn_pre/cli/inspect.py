@@ -19,12 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from dagn_pre.errors import DagnPreError
+    from dagn_pre.errors import DagnPreError, UsageError
     from dagn_pre.images import find_images, header
     from dagn_pre.restorer import Restorer
 
     restorer = Restorer(options.model, options.device)
     paths = [path for given in options.files for path in (find_images(given) if given.is_dir() else [given])]
+    if not paths:
+        raise UsageError(f"no images in {', '.join(map(str, options.files))}")
     rows, failed = [], 0
     for path in paths:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-HELP = "List the models: parameters, cost, whether their weights are here, and what they score."
+HELP = "List the models: parameters, cost, and whether their weights are here (--json: with their cards)."
 EXAMPLE = "dagn-pre models --json"
 
 

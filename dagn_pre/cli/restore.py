@@ -25,23 +25,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from PIL import ImageOps
 
+    from dagn_pre.errors import ImageError
     from dagn_pre.files import atomic_path
-    from dagn_pre.images import open_image, writer_options
+    from dagn_pre.images import JPEG_SUFFIXES, WRITABLE_SUFFIXES, Pixels, metadata, open_image, writer_options
     from dagn_pre.restorer import Restorer
 
-    pairs = batch.plan(options.source, options.target, f".{options.format}")
+    pairs = batch.plan(options.source, options.target, f".{options.format}", WRITABLE_SUFFIXES)
     names = ("model", "device", "max_quality", "strength", "tile", "dtype")
     restorer = Restorer(**{name: getattr(options, name) for name in names})
 
     def work(source: Path, target: Path) -> None:
         image = open_image(source)
         image.filename = str(source)  # errors name it
-        restored = ImageOps.exif_transpose(restorer(image))
-        settings = writer_options(target)
-        for key in ("exif", "icc_profile"):
-            if restored.info.get(key):
-                settings[key] = restored.info[key]
+        restored = restorer(image)
+        if restored is image:  # untouched: write the kind that a restored one would have
+            pixels = Pixels.of(image, str(source))
+            restored = pixels.rebuild(pixels.rgb)
+            restored.info = metadata(image)
+        if "A" in restored.mode and target.suffix.lower() in JPEG_SUFFIXES:
+            raise ImageError(f"{source}: has an alpha channel, which JPEG cannot hold; choose another --format")
+        upright = ImageOps.exif_transpose(restored)
+        settings = writer_options(target) | {key: upright.info[key] for key in ("exif", "icc_profile") if key in upright.info}
         with atomic_path(target) as path:
-            restored.save(path, **settings)
+            upright.save(path, **settings)
 
     return batch.run(pairs, work, options.overwrite)

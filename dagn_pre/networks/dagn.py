@@ -47,10 +47,14 @@ class DAGNConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> DAGNConfig:
-        """Inverse of :meth:`to_dict`; raises ValueError for unknown keys."""
+        """Inverse of :meth:`to_dict`; raises ValueError for unknown keys and for lists of a wrong length."""
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
             raise ValueError(f"unknown DAGN option(s): {', '.join(sorted(unknown))}")
+        for key, default in cls.__dataclass_fields__.items():
+            if key != "pool_bins" and key in values and isinstance(default.default, tuple):
+                if len(values[key]) != len(default.default):
+                    raise ValueError(f"{key} needs {len(default.default)} numbers, not {values[key]!r}")
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
     def to_dict(self) -> dict:

@@ -9,11 +9,13 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.config.lazy import LazyObject
+from mmengine.config.utils import MODULE2PACKAGE
 
 from dagn_pre.codec import check_quality
 from dagn_pre.errors import ConfigError, UsageError
@@ -335,10 +337,25 @@ def find(source: str | Path) -> Path:
     return path
 
 
+@contextmanager
+def mmseg_under_any_name() -> Iterator[None]:
+    """Let ``mmseg::`` in ``_base_`` be found where its distribution is onedl-mmsegmentation.
+
+    mmengine looks for the distribution by upstream's name, and for a module only by the name given for it here.
+    """
+    upstream = MODULE2PACKAGE["mmseg"]
+    MODULE2PACKAGE["mmseg"] = "mmseg"
+    try:
+        yield
+    finally:
+        MODULE2PACKAGE["mmseg"] = upstream
+
+
 def load(path: Path) -> Config:
     """``Config.fromfile``; raises ConfigError for whatever goes wrong inside, since a config is code."""
     try:
-        return Config.fromfile(path)
+        with mmseg_under_any_name():
+            return Config.fromfile(path)
     except Exception as error:
         raise ConfigError(f"{path}: the config cannot be loaded: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from pycocotools.coco import COCO
 from dagn_pre.benchmarks import demo, hosts
 from dagn_pre.benchmarks.demo import render
 from dagn_pre.benchmarks.demo.train import TASKS, relocated
-from dagn_pre.errors import UsageError
+from dagn_pre.errors import DagnPreError, UsageError
 
 COUNTS = {"train": 6, "val": 12}
 
@@ -155,3 +156,12 @@ def test_the_models_know_their_classes(task, metric, least, root, tmp_path):
     """On 12 validation images; how much JPEG costs them is the benchmark's business."""
     scores = Runner.from_cfg(config(task, root, tmp_path)).test()
     assert scores[metric] > least
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(render, "version", missing)
+    with pytest.raises(DagnPreError, match=r"dagn-pre\[benchmarks\]"):
+        demo.prepare(tmp_path / "data")

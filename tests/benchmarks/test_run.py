@@ -412,6 +412,12 @@ def test_an_image_that_cannot_be_read_stops_the_cell(toy, tmp_path):
         run.run([str(config)], tmp_path / "out", device="cpu")
 
 
+def test_a_host_that_cannot_be_built_is_one_clear_error(toy, tmp_path):
+    config = edited(toy, tmp_path, ("RedThing", "BlueThing"))
+    with pytest.raises(DagnPreError, match="the Runner of config edited cannot be built .*BlueThing"):
+        run.run([str(config)], tmp_path / "out", device="cpu")
+
+
 def test_a_checkpoint_of_another_model(toy, tmp_path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"other\.pth does not fit RedThing"):

@@ -150,3 +150,47 @@ def test_help_shows_an_example(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         main([command, "--help"])
     assert exit_.value.code == 0 and f"dagn-pre {command}" in capsys.readouterr().out.split("example:")[1]
+
+
+@pytest.mark.parametrize("command", [["restore"], ["compress", "--qf", "20"]])
+@pytest.mark.parametrize("target", ["folder-to-be/", "a.xyz"])
+def test_a_target_that_cannot_be_written_is_refused_before_work(tmp_path, capsys, command, target):
+    (tmp_path / "a.png").write_bytes(codec.encode(photograph(), 20))
+    assert main([command[0], str(tmp_path / "a.png"), str(tmp_path / target), *command[1:]]) == 2
+    assert "ending in" in capsys.readouterr().err
+
+
+def test_an_error_of_pillows_writer_is_one_bad_file(tmp_path, tiny_weights, capsys):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (16400, 1)).save(tmp_path / "in" / "wide.png")  # WebP ends at 16383
+    Image.fromarray(photograph()).save(tmp_path / "in" / "fine.png")
+    arguments = ["restore", str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(tiny_weights), "--format", "webp"]
+    assert main(arguments) == 1
+    assert "wide.png" in capsys.readouterr().err and files(tmp_path / "out") == {"fine.webp"}
+
+
+def test_untouched_cmyk_is_written_as_rgb_without_its_profile(tmp_path, tiny_weights):
+    Image.fromarray(photograph()).convert("CMYK").save(tmp_path / "a.jpg", quality=95, icc_profile=b"cmyk")
+    for strength in ("0", "1"):
+        target = tmp_path / f"{strength}.png"
+        arguments = ["--model", str(tiny_weights), "--strength", strength, "--max-quality", "90"]
+        assert main(["restore", str(tmp_path / "a.jpg"), str(target), *arguments]) == 0
+        assert Image.open(target).mode == "RGB" and "icc_profile" not in Image.open(target).info
+
+
+def test_restore_refuses_alpha_in_a_jpeg(tmp_path, tiny_weights, capsys):
+    Image.fromarray(photograph()).convert("RGBA").save(tmp_path / "a.png")
+    assert main(["restore", str(tmp_path / "a.png"), str(tmp_path / "b.jpg"), "--model", str(tiny_weights)]) == 1
+    assert "alpha" in capsys.readouterr().err and not (tmp_path / "b.jpg").exists()
+
+
+def test_a_target_above_the_source_does_not_hide_the_images(tmp_path, tiny_weights):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(codec.encode(photograph(), 20))
+    assert main(["restore", str(tmp_path / "photos"), str(tmp_path), "--model", str(tiny_weights)]) == 0
+    assert (tmp_path / "a.png").exists()
+
+
+def test_inspect_of_a_folder_without_images_is_wrong_usage(tmp_path, tiny_weights, capsys):
+    assert main(["inspect", str(tmp_path), "--model", str(tiny_weights)]) == 2
+    assert "no images" in capsys.readouterr().err

@@ -13,10 +13,11 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, init_default_scope
 from openmmlab_toys import FASTER_RCNN, PSPNET
 
+from dagn_pre.benchmarks.hosts import CONFIGS
 from dagn_pre.cli.main import main
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress
-from dagn_pre.integrations.openmmlab.insert import SPLITS, find, insert, insert_file, outlines
+from dagn_pre.integrations.openmmlab.insert import SPLITS, find, insert, insert_file, load, outlines
 
 MODULE = "dagn_pre.integrations.openmmlab"
 LOAD, RESIZE = dict(type="LoadImageFromFile"), dict(type="Resize", scale=(96, 64))
@@ -275,3 +276,8 @@ def test_command_reports_bad_input_in_one_line(arguments, status, words, tmp_pat
 def test_inserted_config_keeps_its_config_dicts():
     """Hosts read steps by attribute (inference_detector sets ``pipeline[0].type``)."""
     assert all(isinstance(step, ConfigDict) for step in insert(toy(), compress=10).test_pipeline)
+
+
+def test_a_config_that_inherits_from_mmseg_is_read_under_any_name_of_its_package():
+    changed = insert(load(CONFIGS / "pspnet_r50_d8_voc.py"), splits=("test",))
+    assert names(changed.test_dataloader.dataset.pipeline)[:2] == ["LoadImageFromFile", "DAGNRestore"]
