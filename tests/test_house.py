@@ -99,7 +99,7 @@ def test_commands_that_need_a_host_say_so(tmp_path):
     (tmp_path / "x.py").write_text("model = {}\n")
     bench, insert, statuses = python(code, cwd=tmp_path).splitlines()
     assert statuses == "1 1"
-    assert "dagn-pre[openmmlab]" in bench and "dagn-pre[openmmlab]" in insert
+    assert "dagn-pre[openmmlab,benchmarks]" in bench and "dagn-pre[openmmlab]" in insert
 
 
 def test_editable_install_resolves_to_the_checkout(tmp_path):
