@@ -9,7 +9,6 @@ import subprocess
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
-import cv2
 import PIL
 import torch
 from PIL import features
@@ -17,11 +16,12 @@ from PIL import features
 PACKAGES = ("dagn_pre", "torch", "torchvision", "numpy", "cv2", "mmengine", "mmcv", "mmdet", "mmseg", "pycocotools")
 
 
-def describe(device: str) -> dict:
-    """A JSON-ready description of this process's surroundings; ``device`` is "cpu" or "cuda"."""
+def describe(device: str, packages: tuple[str, ...] = PACKAGES) -> dict:
+    """A JSON-ready description of this process's surroundings; ``device`` is "cpu" or "cuda", ``packages`` are those that
+    the numbers depend on."""
     return {
-        "versions": {"python": platform.python_version(), **versions()},
-        "decoder": decoders(),
+        "versions": {"python": platform.python_version(), **versions(packages)},
+        "decoder": decoders(opencv="cv2" in packages),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"CPU ({processor()})",
         "platform": f"{platform.system()} {platform.machine()}",
@@ -29,27 +29,29 @@ def describe(device: str) -> dict:
     }
 
 
-@functools.lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
+@functools.lru_cache(maxsize=4)
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """Versions by import name; a distribution of another name, such as onedl-mmcv, is told."""
     owners, found = packages_distributions(), {}
-    for package in PACKAGES:
+    for package in packages:
         for owner in owners.get(package, [])[:1]:
             same = owner.replace("-", "_") == package
             found[package] = version(owner) if same else f"{version(owner)} ({owner})"
     return found
 
 
-def decoders() -> dict[str, str]:
-    """The JPEG library behind Pillow, which compresses here, and behind OpenCV, which loads the images."""
+def decoders(opencv: bool = True) -> dict[str, str]:
+    """The JPEG library behind Pillow, which compresses here, and behind OpenCV, where hosts load their images with it."""
     turbo = features.version_feature("libjpeg_turbo")
     used = f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version('jpg')}"
-    line = re.search(r"^\s*JPEG:\s*(.+)$", cv2.getBuildInformation(), re.MULTILINE)
-    library = re.sub(r"\S*/\S*", "", line[1]).strip() if line else "unknown"  # a path when it is the system's own
-    return {
-        "pillow": f"{PIL.__version__}, {used}",
-        "opencv": f"{cv2.__version__}, {library}",
-    }
+    found = {"pillow": f"{PIL.__version__}, {used}"}
+    if opencv:
+        import cv2
+
+        line = re.search(r"^\s*JPEG:\s*(.+)$", cv2.getBuildInformation(), re.MULTILINE)
+        library = re.sub(r"\S*/\S*", "", line[1]).strip() if line else "unknown"  # a path when it is the system's own
+        found["opencv"] = f"{cv2.__version__}, {library}"
+    return found
 
 
 def processor() -> str:

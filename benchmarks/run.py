@@ -7,7 +7,6 @@ see the same JPEG: it is made anew from the same decoded image, and the encoder 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ from tqdm import tqdm
 
 from dagn_pre import models
 from dagn_pre.benchmarks import checkpoints, demo, environment, hosts, report
-from dagn_pre.benchmarks.host_runner import HostRunner
+from dagn_pre.benchmarks.host_runner import HostRunner, Measured
 from dagn_pre.benchmarks.hosts import set_data_root
+from dagn_pre.benchmarks.results import Results
 from dagn_pre.codec import check_quality
 from dagn_pre.errors import ConfigError, UsageError
-from dagn_pre.files import write_atomic
 from dagn_pre.integrations.openmmlab.insert import insert
 
 __all__ = ["DEMO", "INPUTS", "QUALITIES", "run", "set_data_root"]
@@ -100,10 +99,10 @@ def run(
     surroundings["limit"] = limit
     surroundings["models"] = dict(zip(titles, (subject.settings for subject in subjects), strict=True))
     surroundings["restorers"] = {label: models.fingerprint(model)[:16] for label, model in restorers.items()}
-    results = Results(work_dir, surroundings, overwrite)
+    results = Results(work_dir / "results.json", surroundings, parts=("models", "restorers"), overwrite=overwrite)
     cells = list(plan(inputs, restorers, qualities))
     for subject in subjects:
-        pending = [cell for cell in cells if not results.holds(subject, *cell)]
+        pending = [cell for cell in cells if not results.holds(**key(subject, *cell))]
         if not pending:
             continue
         host = HostRunner(hosts.for_testing(subject.cfg, limit), subject.checkpoint, device, work_dir)
@@ -112,7 +111,8 @@ def run(
                 cell = label if quality is None else f"{label}-qf{quality}"
                 bar.set_postfix_str(cell)
                 name = f"{hosts.name(subject.cfg)}-{cell}"
-                results.add(subject, label, quality, host.measure(name, quality, restorers.get(label), bar.update))
+                measured = host.measure(name, quality, restorers.get(label), bar.update)
+                results.add(rows=[row(subject, label, quality, measured)])
     report.write(work_dir)
     return results.content
 
@@ -193,64 +193,18 @@ def plan(inputs: Sequence[str], restorers: Iterable[str], qualities: list[int]) 
         yield from ((label, quality) for quality in qualities)
 
 
-class Results:
-    """results.json: opened, checked against the settings of this run, and written anew with each complete cell.
-
-    Raises:
-        UsageError: the file was measured with other settings, and ``overwrite`` is off.
-        ConfigError: the file cannot be read.
-    """
-
-    KEY = ("task", "model", "dataset", "input", "qf")
-
-    def __init__(self, work_dir: Path, surroundings: dict, overwrite: bool):
-        self.path = work_dir / "results.json"
-        self.content = {"rows": [], "environment": surroundings}
-        if overwrite or not self.path.is_file():
-            return
-        try:
-            old = json.loads(self.path.read_text(encoding="utf-8"))
-            differences = list(conflicts(old["environment"], surroundings))
-            self.content["rows"] = list(old["rows"])
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{self.path} cannot be read ({error}): remove it or add --overwrite") from error
-        if differences:
-            raise UsageError(
-                f"{self.path} was measured with other settings ({'; '.join(differences)}): choose another --work-dir, "
-                "or add --overwrite to start anew"
-            )
-        for part in ("models", "restorers"):
-            surroundings[part] = {**old["environment"][part], **surroundings[part]}
-        commits = (old["environment"]["commit"] or "").split(", ")
-        if surroundings["commit"] not in (None, *commits):  # an honest label for rows of several commits
-            surroundings["commit"] = ", ".join(filter(None, (*commits, surroundings["commit"])))
-
-    def holds(self, subject: Subject, label: str, quality: int | None) -> bool:
-        wanted = (subject.task, subject.model, subject.dataset, label, quality)
-        return any(tuple(row[key] for key in self.KEY) == wanted for row in self.content["rows"])
-
-    def add(self, subject: Subject, label: str, quality: int | None, measured) -> None:
-        row = {"task": subject.task, "model": subject.model, "dataset": subject.dataset, "input": label, "qf": quality}
-        row |= {"metric": subject.metric, "value": round(measured.value, 3), "n_images": measured.n_images}
-        row["restore_ms_per_image"] = round(measured.restore_ms, 3)
-        row["model_ms_per_image"] = round(measured.model_ms, 3)
-        self.content["rows"].append(row)
-        write_atomic(self.path, (json.dumps(self.content, indent=2) + "\n").encode())
+def key(subject: Subject, label: str, quality: int | None) -> dict:
+    """What tells a row of results.json from the others."""
+    return {"task": subject.task, "model": subject.model, "dataset": subject.dataset, "input": label, "qf": quality}
 
 
-def conflicts(old: dict, new: dict) -> Iterator[str]:
-    """What keeps rows of two environments out of one table. Commits may differ; models and restorers may be added."""
-    for key in ("versions", "decoder", "threads", "device", "platform", "limit"):
-        if old[key] != new[key]:
-            yield f"{key} {different(old[key], new[key])}"
-    for part in ("models", "restorers"):
-        for name in sorted(old[part].keys() & new[part].keys()):
-            if old[part][name] != new[part][name]:
-                yield f"{name} {different(old[part][name], new[part][name])}"
-
-
-def different(old, new) -> str:
-    """The two values, or of two mappings only what differs."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return ", ".join(f"{k} {different(old.get(k), new.get(k))}" for k in {**old, **new} if old.get(k) != new.get(k))
-    return f"{old}, now {new}"
+def row(subject: Subject, label: str, quality: int | None, measured: Measured) -> dict:
+    """A row of results.json."""
+    return {
+        **key(subject, label, quality),
+        "metric": subject.metric,
+        "value": round(measured.value, 3),
+        "n_images": measured.n_images,
+        "restore_ms_per_image": round(measured.restore_ms, 3),
+        "model_ms_per_image": round(measured.model_ms, 3),
+    }

@@ -1,0 +1,91 @@
+"""results.json: what was measured with which settings, written anew with each finished cell, so that a run can be resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dagn_pre.errors import ConfigError, UsageError
+from dagn_pre.files import write_atomic
+
+SETTINGS = ("versions", "decoder", "threads", "device", "platform", "limit")
+
+
+class Results:
+    """results.json: opened, checked against the settings of this run, and written anew with each finished cell.
+
+    Args:
+        path: the file; None keeps the results in memory alone.
+        environment: settings of this run, of ``environment.describe`` and the like; JSON-ready.
+        settings: keys of ``environment`` that must be the same in all runs that share the file.
+        parts: keys of ``environment`` that hold mappings: names may be added, but none changed.
+        tables: lists of rows, by name.
+        overwrite: throw away results of other settings.
+
+    Attributes:
+        content: what the file holds: ``{table: rows, ..., "environment": {...}}``.
+
+    Raises:
+        UsageError: the file was measured with other settings, and ``overwrite`` is off.
+        ConfigError: the file cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        environment: dict,
+        settings: Sequence[str] = SETTINGS,
+        parts: Sequence[str] = (),
+        tables: Sequence[str] = ("rows",),
+        overwrite: bool = False,
+    ):
+        self.path = path
+        self.content: dict = {**{table: [] for table in tables}, "environment": environment}
+        if overwrite or path is None or not path.is_file():
+            return
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+            differences = list(conflicts(old["environment"], environment, settings, parts))
+            self.content |= {table: list(old[table]) for table in tables}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{path} cannot be read ({error}): remove it or add --overwrite") from error
+        if differences:
+            raise UsageError(
+                f"{path} was measured with other settings ({'; '.join(differences)}): choose another folder, "
+                "or add --overwrite to start anew"
+            )
+        for part in parts:
+            environment[part] = {**old["environment"][part], **environment[part]}
+        commits = (old["environment"]["commit"] or "").split(", ")
+        if environment["commit"] not in (None, *commits):  # an honest label for rows of several commits
+            environment["commit"] = ", ".join(filter(None, (*commits, environment["commit"])))
+
+    def holds(self, table: str = "rows", **wanted) -> bool:
+        """Whether a row with these values is there."""
+        return any(all(row[key] == value for key, value in wanted.items()) for row in self.content[table])
+
+    def add(self, **rows: list[dict]) -> None:
+        """Append rows to tables, and write the file, whole or not at all."""
+        for table, added in rows.items():
+            self.content[table] += added
+        if self.path is not None:
+            write_atomic(self.path, (json.dumps(self.content, indent=2) + "\n").encode())
+
+
+def conflicts(old: dict, new: dict, settings: Sequence[str], parts: Sequence[str]) -> Iterator[str]:
+    """What keeps rows of two environments out of one table. Commits may differ; to the parts names may be added."""
+    for key in settings:
+        if old[key] != new[key]:
+            yield f"{key} {different(old[key], new[key])}"
+    for part in parts:
+        for name in sorted(old[part].keys() & new[part].keys()):
+            if old[part][name] != new[part][name]:
+                yield f"{name} {different(old[part][name], new[part][name])}"
+
+
+def different(old, new) -> str:
+    """The two values, or of two mappings only what differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return ", ".join(f"{k} {different(old.get(k), new.get(k))}" for k in {**old, **new} if old.get(k) != new.get(k))
+    return f"{old}, now {new}"
