@@ -1,9 +1,9 @@
 """The model registry (name -> shape, weights, card) and the weights format.
 
-A weights file is safetensors. Tensors: ``network.*`` (a DAGN with batch norm folded) and ``quality.*`` (P_qf, where the
-network has a compression-sensitive encoder). Metadata, all strings:
+A weights file is safetensors. Tensors: ``network.*`` (a DAGN with batch norm folded) and ``quality.*`` (P_qf and its table
+of mean vectors, where the network has a compression-sensitive encoder). Metadata, all strings:
 
-    format         "dagn-pre-weights-1"
+    format         "dagn-pre-weights-2"; 1 had no table of mean vectors
     architecture   "dagn"
     config         JSON of DAGNConfig
     card           JSON: how it was trained and what it scores; free keys
@@ -27,7 +27,7 @@ from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
 from dagn_pre.networks.fold import fold_batch_norm
 
-FORMAT = "dagn-pre-weights-1"
+FORMAT = "dagn-pre-weights-2"
 SHIPPED = Path(__file__).parent / "weights"
 
 COMPACT = DAGNConfig(
@@ -109,8 +109,13 @@ def read_metadata(path: Path) -> dict:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise WeightsError(f"{path}: not a dagn-pre weights file (format {metadata.get('format')!r}, not {FORMAT!r})")
+        found = metadata.get("format", "")
+        if found != FORMAT:
+            if found.startswith(FORMAT.rstrip("0123456789")):
+                raise WeightsError(
+                    f"{path}: is of format {found}, and this version reads {FORMAT}; export it again with dagn-pre export"
+                )
+            raise WeightsError(f"{path}: not a dagn-pre weights file (format {found!r}, not {FORMAT!r})")
         config = DAGNConfig.from_dict(json.loads(metadata["config"]))
         return {"config": config, "card": json.loads(metadata["card"])}
     except (SafetensorError, LookupError, OSError) as error:

@@ -5,6 +5,7 @@ Of these only P_qf outlives training: it gives the blind quality. Source: Ma et 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from dagn_pre.networks.resnet import ResNetEncoder
@@ -67,6 +68,11 @@ class QualityPredictor(nn.Module):
 
     Class i stands for QF i + 1; an original (uncompressed) image is class QF 100.
 
+    Attributes:
+        vectors: buffer (100, features); row i is the mean input over the training set at QF i + 1, with which an image's own
+            vector is replaced where its quality is set by hand. Zeros until :func:`dagn_pre.training.dial.mean_vectors`
+            has measured it.
+
     Shape:
         input (B, features), the spatial mean of E_cs; output (B, 100) logits.
     """
@@ -74,6 +80,7 @@ class QualityPredictor(nn.Module):
     def __init__(self, features: int = 2048) -> None:
         super().__init__()
         self.mlp = _head(features, QUALITY_CLASSES)
+        self.register_buffer("vectors", torch.zeros(QUALITY_CLASSES, features))
 
     def forward(self, vector: Tensor) -> Tensor:
         return self.mlp(vector)
