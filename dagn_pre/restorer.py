@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
+import weakref
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,9 +41,14 @@ class Options:
     tile: int | None = None
     overlap: int | None = None
     dtype: str = "auto"
+    quality: int | None = None
 
     def __post_init__(self) -> None:
-        models.get(self.model)
+        model = models.get(self.model)
+        if self.quality is not None:
+            codec.check_quality(self.quality)
+            if not model.config.sensitive:
+                raise UsageError(f"model {str(self.model)!r} has no compression-sensitive guidance, so quality has no effect")
         if self.dtype not in ("auto", *DTYPES):
             raise UsageError(f"dtype must be auto, {', '.join(DTYPES)}, not {self.dtype!r}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
@@ -104,9 +110,16 @@ class Restorer:
             equals untiled up to rounding. Guidance always comes from the whole image, once.
         dtype: "auto" (bfloat16 on a GPU that has it, else float32), "float32", "bfloat16", "float16"; applied by autocast, so
             the sum of input and correction stays float32.
+        quality: 1..100 sets the QF of every image by hand: its compression-sensitive vector is replaced by that QF's mean
+            over the training set, so that lower corrects more. For images that were compressed more than once, or resized
+            since: their headers lie, and so may their pixels. Nothing is skipped then, whatever ``max_quality``, header or
+            hint say.
+
+    Restorers of one model and device share its networks for as long as one of them lives.
 
     Raises:
-        UsageError: an option outside its range, an unknown model, CUDA where there is none.
+        UsageError: an option outside its range, an unknown model, CUDA where there is none, ``quality`` for weights that
+            hold no mean vectors or a model without compression-sensitive guidance.
         WeightsError: weights that are missing, damaged or do not fit.
 
     Source: Ma et al., TIP 2024, Sec. III-B; the network is :class:`dagn_pre.networks.dagn.DAGN`.
@@ -121,14 +134,18 @@ class Restorer:
         tile: int | None = None,
         overlap: int | None = None,
         dtype: str = "auto",
+        quality: int | None = None,
     ) -> None:
-        self.options = Options(model, device, max_quality, strength, tile, overlap, dtype)
+        self.options = Options(model, device, max_quality, strength, tile, overlap, dtype, quality)
         self.device = self.options.resolved_device()
         self.dtype = self.options.resolved_dtype(self.device)
-        loaded = models.load(model)
-        self.network = loaded.network.to(self.device, memory_format=torch.channels_last)
-        self.predictor = loaded.predictor.to(self.device) if loaded.predictor else None
-        self.card = loaded.card
+        self._loaded = _load(model, self.device)  # held, since the cache behind it is weak
+        self.network, self.predictor, self.card = self._loaded.network, self._loaded.predictor, self._loaded.card
+        self._vector = None  # of the quality set by hand, (1, F)
+        if quality is not None:
+            self._vector = self.predictor.vectors[quality - 1 : quality]
+            if not self._vector.any():
+                raise UsageError(f"the weights of model {str(model)!r} hold no mean vectors, so quality cannot be set by hand")
         radius = self.network.receptive_radius if overlap is None else overlap
         self.overlap = -(-radius // DAGN.stride) * DAGN.stride
 
@@ -146,7 +163,7 @@ class Restorer:
                 (gives a list; images of equal padded size share a batch). Which kinds of images work:
                 :mod:`dagn_pre.images`.
             quality: what the caller knows of the QF, one for all or one per image. It decides only whether the image is
-                skipped. None: a JPEG's header, else P_qf's blind estimate.
+                skipped (for more, see the constructor's ``quality``). None: a JPEG's header, else P_qf's blind estimate.
             channel_order: "rgb" or "bgr", of arrays only.
 
         Raises:
@@ -216,7 +233,7 @@ class Restorer:
         restored: list[np.ndarray | None] = [None] * len(items)
         groups = defaultdict(list)  # padded size -> indices
         for index, item in enumerate(items):
-            if self.options.strength == 0 or (item.quality and item.quality.value >= self.options.max_quality):
+            if self.options.strength == 0 or self._skips(item):
                 continue
             height, width = item.rgb.shape[:2]
             groups[-(-height // DAGN.stride), -(-width // DAGN.stride)].append(index)
@@ -227,6 +244,10 @@ class Restorer:
                 for index, pixels in zip(batch, self._restore_batch([items[i] for i in batch])):
                     restored[index] = pixels
         return [self._close(item, pixels, channel_order) for item, pixels in zip(items, restored)]
+
+    def _skips(self, item: _Item) -> bool:
+        known = item.quality is not None and self._vector is None
+        return known and item.quality.value >= self.options.max_quality
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
@@ -244,9 +265,9 @@ class Restorer:
         return torch.autocast(self.device.type, self.dtype)
 
     @torch.inference_mode()
-    def _guide(self, x: Tensor) -> Guidance:
+    def _guide(self, x: Tensor, sensitive_vector: Tensor | None = None) -> Guidance:
         with self._autocast():
-            return self.network.guide(x)
+            return self.network.guide(x, sensitive_vector)
 
     def _blind(self, guidance: Guidance) -> list[Quality]:
         return [Quality(int(value), "blind") for value in self.predictor.quality(guidance.sensitive_vector.float()).tolist()]
@@ -255,11 +276,11 @@ class Restorer:
     def _restore_batch(self, items: list[_Item]) -> list[np.ndarray | None]:
         """Restore images of one padded size; None for those whose blind quality says they need nothing."""
         x = self._tensor([item.rgb for item in items])
-        guidance = self._guide(x)
-        if self.predictor is not None:
+        guidance = self._guide(x, self._vector)
+        if self.predictor is not None and self._vector is None:
             for item, blind in zip(items, self._blind(guidance)):
                 item.quality = item.quality or blind
-        skipped = [bool(item.quality) and item.quality.value >= self.options.max_quality for item in items]
+        skipped = [self._skips(item) for item in items]
         if all(skipped):
             return [None] * len(items)
         output = torch.lerp(x, self._tiled(x, guidance).float(), float(self.options.strength))
@@ -289,6 +310,22 @@ class Restorer:
         return output
 
 
+_networks: weakref.WeakValueDictionary[tuple[str, torch.device], models.Loaded] = weakref.WeakValueDictionary()
+
+
+def _load(model: str | Path, device: torch.device) -> models.Loaded:
+    """A model's networks on ``device``: one copy per content of the weights file, freed with the last restorer that uses it."""
+    key = models.fingerprint(model), device
+    loaded = _networks.get(key)
+    if loaded is None:
+        loaded = models.load(model)
+        loaded.network.to(device, memory_format=torch.channels_last)
+        if loaded.predictor is not None:
+            loaded.predictor.to(device)
+        _networks[key] = loaded
+    return loaded
+
+
 def check_options(**options) -> Options:
     """Check a restorer's options without loading weights; raises UsageError as :class:`Restorer` would."""
     return Options(**options)
@@ -302,6 +339,6 @@ def _cached(options: Options) -> Restorer:
 def shared_restorer(**options) -> Restorer:
     """The process's one restorer for these options, made at the first call; pipelines that are rebuilt share it.
 
-    A forked worker inherits its parent's copy, in shared memory, where there is one.
+    A forked worker inherits its parent's networks, in shared memory, where there are some.
     """
     return _cached(Options(**options))

@@ -38,7 +38,7 @@ class DAGNRestore(v2.Transform):
     hundred bytes. In DataLoader workers torch keeps to one thread.
 
     Args:
-        model, max_quality, strength, tile, overlap, dtype: as for :class:`dagn_pre.Restorer`.
+        model, max_quality, strength, tile, overlap, dtype, quality: as for :class:`dagn_pre.Restorer`.
         device: where to restore: "cpu", "cuda", "cuda:1" or "auto". Forked DataLoader workers cannot use CUDA: there
             "auto" means "cpu", and asking for CUDA is an error.
 
@@ -58,6 +58,7 @@ class DAGNRestore(v2.Transform):
         tile: int | None = None,
         overlap: int | None = None,
         dtype: str = "auto",
+        quality: int | None = None,
     ) -> None:
         super().__init__()
         self.options = dict(
@@ -68,6 +69,7 @@ class DAGNRestore(v2.Transform):
             tile=tile,
             overlap=overlap,
             dtype=dtype,
+            quality=quality,
         )
         check_options(**self.options)
 

@@ -16,6 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="dagn-s", help="a name that `dagn-pre models` lists, or a .safetensors file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--max-quality", type=int, default=90, metavar="QF", help="leave images of this QF or more untouched")
+    parser.add_argument(
+        "--assume-quality",
+        type=int,
+        metavar="QF",
+        help="restore every image as one of this QF, 1..100, whatever its header says (compressed more than once, resized)",
+    )
     parser.add_argument("--strength", type=float, default=1.0, help="0..1, scales the correction")
     parser.add_argument("--tile", type=int, help="side of the tiles; 0 never tiles; default: tiles large images")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
@@ -32,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
 
     pairs = batch.plan(options.source, options.target, f".{options.format}", WRITABLE_SUFFIXES)
     names = ("model", "device", "max_quality", "strength", "tile", "dtype")
-    restorer = Restorer(**{name: getattr(options, name) for name in names})
+    restorer = Restorer(**{name: getattr(options, name) for name in names}, quality=options.assume_quality)
 
     def work(source: Path, target: Path) -> None:
         image = open_image(source)

@@ -239,8 +239,11 @@ class DAGN(nn.Module):
         height, width = x.shape[-2:]
         return F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
 
-    def guide(self, x: Tensor) -> Guidance:
-        """Guidance from a whole padded image: (B, 3, H, W) -> :class:`Guidance`. The encoders' maps are freed on return."""
+    def guide(self, x: Tensor, sensitive_vector: Tensor | None = None) -> Guidance:
+        """Guidance from a whole padded image: (B, 3, H, W) -> :class:`Guidance`. The encoders' maps are freed on return.
+
+        ``sensitive_vector``, (B, F) or (1, F) for all, stands in for the spatial mean of E_cs, which is then not computed.
+        """
         guidance = Guidance()
         if self.config.insensitive or self.config.fusion:
             features = self.encoder_ci(x)
@@ -249,7 +252,7 @@ class DAGN(nn.Module):
             if self.config.fusion:
                 guidance.tokens = self.fusion.tokens(features)
         if self.config.sensitive:
-            guidance.sensitive_vector = self.encoder_cs(x).mean((2, 3))
+            guidance.sensitive_vector = self.encoder_cs(x).mean((2, 3)) if sensitive_vector is None else sensitive_vector
             guidance.sensitive = self.guider_cs(guidance.sensitive_vector)
         return guidance
 

@@ -99,6 +99,7 @@ class DAGNRestore(BaseTransform):
             loaded images that cannot be restored (ImageError); files that cannot be read are the loading step's
             business, and a wrong config is always an error.
         backend_args: how mmengine.fileio reads img_path; the same as the loading step's.
+        quality: 1..100 restores every image as one of this QF, whatever is known of it, and skips none; None for the above.
 
     Raises:
         UsageError: an option outside its range or an unknown model (at construction); CUDA in a forked worker.
@@ -117,11 +118,12 @@ class DAGNRestore(BaseTransform):
         dtype: str = "auto",
         on_error: str = "raise",
         backend_args: dict | None = None,
+        quality: int | None = None,
     ) -> None:
         if on_error not in ("raise", "pass"):
             raise UsageError(f'on_error must be "raise" or "pass", not {on_error!r}')
         self.options = dict(
-            model=model, device=device, max_quality=max_quality, strength=strength, tile=tile, dtype=dtype
+            model=model, device=device, max_quality=max_quality, strength=strength, tile=tile, dtype=dtype, quality=quality
         )
         check_options(**self.options)
         self.on_error = on_error
