@@ -21,3 +21,7 @@ class WeightsError(DagnPreError):
 
 class ConfigError(DagnPreError, ValueError):
     """A host config that lacks what is needed (a loading step, a data root, a checkpoint)."""
+
+
+class TrainingError(DagnPreError):
+    """A training run that had to stop; its last checkpoint stays."""

@@ -9,7 +9,7 @@ import sys
 from dagn_pre import __version__
 from dagn_pre.errors import DagnPreError, UsageError
 
-COMMANDS = ("restore", "compress", "inspect", "insert", "bench", "models")
+COMMANDS = ("restore", "compress", "inspect", "insert", "bench", "evaluate", "models", "train", "export")
 
 
 def build_parser() -> argparse.ArgumentParser:

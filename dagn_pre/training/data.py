@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dagn_pre import codec
 from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.images import find_images
 
 BLOCK = 8  # JPEG's block; crops of patch + 8 let the grid fall anywhere
+Quality = Callable[[np.random.Generator], int]
+Patch = int | Sequence[tuple[float, int]]
 
 
-def load_photographs(folders: list[Path], patch: int) -> tuple[list[np.ndarray], list[str]]:
+def load_photographs(folders: Sequence[str | Path], patch: int) -> tuple[list[np.ndarray], list[str]]:
     """Read all images below ``folders`` into memory: ((H, W, 3) RGB uint8 arrays, a line for each that was left out).
 
     Raises:
-        UsageError: no image is left.
+        UsageError: a folder that is missing, unreadable or without images, or no image is left.
     """
     photographs, skipped = [], []
-    for path in (path for folder in folders for path in find_images(folder)):
+    for folder in map(Path, folders):
         try:
-            image = codec.decode(path.read_bytes())
-        except ImageError as error:
-            skipped.append(f"{path}: {error}")
-            continue
-        if min(image.shape[:2]) < patch + BLOCK:
-            skipped.append(f"{path}: smaller than {patch + BLOCK} pixels")
-            continue
-        photographs.append(image)
+            next(folder.iterdir(), None)
+        except OSError as error:
+            raise UsageError(f"{folder}: {error.strerror}; name folders with --data or set DAGN_PRE_DATA") from error
+        paths = find_images(folder)
+        if not paths:
+            raise UsageError(f"{folder}: no images in it")
+        for path in paths:
+            try:
+                image = codec.decode(path.read_bytes())
+            except (ImageError, OSError) as error:
+                skipped.append(f"{path}: {error}")
+                continue
+            if min(image.shape[:2]) < patch + BLOCK:
+                skipped.append(f"{path}: {image.shape[1]}x{image.shape[0]}, smaller than {patch + BLOCK} pixels")
+                continue
+            photographs.append(image)
     if not photographs:
-        raise UsageError(f"no usable training image in {', '.join(map(str, folders))}")
+        reasons = f"; the first of {len(skipped)} left out: {skipped[0]}" if skipped else ""
+        raise UsageError(f"no usable image in {', '.join(map(str, folders))}{reasons}")
     return photographs, skipped
 
 
@@ -48,54 +60,144 @@ def uniform_quality(rng: np.random.Generator) -> int:
     return int(rng.integers(3, 100))
 
 
-class JPEGPairs(Dataset):
+def one_of(rng: np.random.Generator, qualities: Sequence[int]) -> int:
+    return int(rng.choice(qualities))
+
+
+RECIPES: dict[str, Quality] = {"restoration": restoration_quality, "uniform": uniform_quality}
+
+
+def quality_recipe(value: str | Sequence[int]) -> Quality:
+    """The draw of a pair's QF: a name in RECIPES, or a list to choose from evenly.
+
+    Raises:
+        UsageError: neither.
+    """
+    if isinstance(value, str):
+        if value not in RECIPES:
+            raise UsageError(f"qualities must be one of {', '.join(RECIPES)} or a list of QFs, not {value!r}")
+        return RECIPES[value]
+    return partial(one_of, qualities=[codec.check_quality(quality) for quality in value])
+
+
+def patch_schedule(patch: Patch) -> list[tuple[float, int]]:
+    """[(fraction of the run from which on, side in pixels), ...]; one number holds for the whole run.
+
+    Raises:
+        UsageError: no start at 0, fractions that do not rise, or a side that is not a multiple of 16.
+    """
+    schedule = [(0.0, patch)] if isinstance(patch, int) else [(float(start), int(side)) for start, side in patch]
+    starts = [start for start, _ in schedule]
+    if not starts or starts[0] != 0 or starts != sorted(set(starts)) or any(side < 16 or side % 16 for _, side in schedule):
+        raise UsageError(f"patch must be a multiple of 16, or [(0.0, side), (fraction, side), ...], not {patch!r}")
+    return schedule
+
+
+class Pairs(Dataset):
+    metainfo: dict = {}  # mmengine's loops ask for it
+
+
+class JPEGPairs(Pairs):
     """Index -> (compressed, original, QF): two (3, patch, patch) uint8 RGB tensors and an int.
 
     The sample depends on the seed and the index alone, so a resumed run continues the same sequence by its index, with any
     number of workers. The crop is compressed at patch + 8 and then cut: at the corner half of the time (the grid of blocks
     aligned with the patch), anywhere else otherwise. Flips and quarter turns come before compression.
+
+    Args:
+        patch: side in pixels, or a schedule as :func:`patch_schedule` takes it, over the fraction of ``length``.
+        length: samples of the whole run.
+        group: samples that share a side (those of one step over all processes).
+        p_444: how often chroma is not subsampled (else 4:2:0).
+        p_second: how often the crop has been a JPEG before, of another QF and with another grid; the QF returned is the last.
     """
 
     def __init__(
         self,
         photographs: list[np.ndarray],
-        patch: int,
+        patch: Patch,
         length: int,
-        quality: Callable[[np.random.Generator], int] = restoration_quality,
+        quality: Quality = restoration_quality,
         seed: int = 0,
+        group: int = 1,
+        p_444: float = 0.0,
+        p_second: float = 0.0,
     ) -> None:
-        self.photographs, self.patch, self.length, self.quality, self.seed = photographs, patch, length, quality, seed
+        self.photographs, self.length, self.quality, self.seed, self.group = photographs, length, quality, seed, group
+        self.schedule, self.p_444, self.p_second = patch_schedule(patch), p_444, p_second
         areas = np.array([image.shape[0] * image.shape[1] for image in photographs], dtype=np.float64)
         self.cumulative_area = np.cumsum(areas / areas.sum())
 
     def __len__(self) -> int:
         return self.length
 
+    def patch(self, index: int) -> int:
+        fraction = index // self.group * self.group / self.length
+        return [side for start, side in self.schedule if start <= fraction][-1]
+
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, int]:
         rng = np.random.default_rng((self.seed, index))
+        patch = self.patch(index)
         chosen = min(int(np.searchsorted(self.cumulative_area, rng.random())), len(self.photographs) - 1)
         image = self.photographs[chosen]
-        size = self.patch + BLOCK
+        size = patch + BLOCK
         top, left = (int(rng.integers(0, side - size + 1)) for side in image.shape[:2])
         crop = np.rot90(image[top : top + size, left : left + size], int(rng.integers(4)))
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
         crop = np.ascontiguousarray(crop)
         quality = self.quality(rng)
-        compressed = codec.compress(crop, quality)
         y, x = (0, 0) if rng.random() < 0.5 else rng.integers(0, BLOCK, 2)
-        window = np.s_[y : y + self.patch, x : x + self.patch]
-        pair = (torch.from_numpy(array[window].transpose(2, 0, 1).copy()) for array in (compressed, crop))
+        window = np.s_[y : y + patch, x : x + patch]
+        subsampling = "4:4:4" if rng.random() < self.p_444 else "4:2:0"
+        if rng.random() < self.p_second:  # the first grid starts at (-y, -x), the last at the corner
+            before = codec.compress(crop, self.quality(rng), subsampling)
+            compressed = codec.compress(np.ascontiguousarray(before[window]), quality, subsampling)
+        else:
+            compressed = codec.compress(crop, quality, subsampling)[window]
+        pair = (torch.from_numpy(array.transpose(2, 0, 1).copy()) for array in (compressed, crop[window]))
         return *pair, quality
 
 
-def loader(pairs: JPEGPairs, batch: int, first_step: int, steps: int, workers: int) -> DataLoader:
-    """Batches of steps ``first_step`` .. ``steps`` - 1; JPEG coding happens in the worker processes."""
+class StepBatches(Sampler):
+    """Indices of a process's batches: sample i of process r at a step is ``(step * processes + r) * batch + i``.
+
+    So the samples of a step depend on ``processes * batch`` alone, and a resumed run starts at ``first_step`` at no cost.
+    """
+
+    def __init__(self, steps: int, batch: int, rank: int = 0, processes: int = 1) -> None:
+        self.steps, self.batch, self.rank, self.processes, self.first_step = steps, batch, rank, processes, 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first_step, self.steps):
+            start = (step * self.processes + self.rank) * self.batch
+            yield list(range(start, start + self.batch))
+
+    def __len__(self) -> int:
+        return self.steps - self.first_step
+
+
+def loader(pairs: Dataset, batches: StepBatches, workers: int) -> DataLoader:
+    """JPEG coding happens in the ``workers`` processes (0: in this one)."""
     return DataLoader(
         pairs,
-        batch_size=batch,
-        sampler=range(first_step * batch, steps * batch),
+        batch_sampler=batches,
         num_workers=workers,
         prefetch_factor=8 if workers else None,
-        drop_last=True,
+        pin_memory=torch.cuda.is_available(),
     )
+
+
+class ValidationPairs(Pairs):
+    """Every photograph's top left ``side`` pixels at every QF, 4:2:0: items as those of :class:`JPEGPairs`."""
+
+    def __init__(self, photographs: list[np.ndarray], qualities: Sequence[int], side: int) -> None:
+        crops = [np.ascontiguousarray(image[:side, :side]) for image in photographs]
+        self.items = [(codec.compress(crop, quality), crop, quality) for crop in crops for quality in qualities]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+        compressed, original, quality = self.items[index]
+        return *(torch.from_numpy(array.transpose(2, 0, 1).copy()) for array in (compressed, original)), quality

@@ -1,183 +1,149 @@
-"""Stages 1a, 1b and 2 (Ma et al., TIP 2024, Sec. III): the plainest loop that trains all parts on one machine.
+"""Stages 1a, 1b and 2 (Ma et al., TIP 2024, Sec. III) as models for mmengine's Runner.
 
-    1a  AE_ci against the discriminator J, alternating (eq. 3-6)
-    1b  AE_cs with the quality predictor P_qf          (eq. 7-9)
-    2   DAGN on frozen encoders, L1 on pixels          (eq. 14, 15)
-
-The paper gives no learning rate, batch or patch; see :class:`Schedule` for ours.
+    insensitive  1a  AE_ci against the discriminator J, alternating (eq. 3-6)
+    sensitive    1b  AE_cs with the quality predictor P_qf          (eq. 7-9)
+    dagn         2   DAGN on frozen encoders, L1 on pixels          (eq. 14, 15)
 """
 
 from __future__ import annotations
 
-import copy
 import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dagn_pre.errors import DagnPreError
-from dagn_pre.files import atomic_path
+from dagn_pre.errors import UsageError
 from dagn_pre.networks.autoencoder import QUALITY_CLASSES, AutoEncoder, Discriminator, QualityPredictor
-from dagn_pre.networks.dagn import DAGN, DAGNConfig
+from dagn_pre.networks.dagn import DAGN, DAGNConfig, Guidance
 from dagn_pre.networks.resnet import ResNetEncoder
-from dagn_pre.training.data import JPEGPairs, loader, restoration_quality, uniform_quality
+from dagn_pre.training import checkpoint
 
-LAMBDA_CI = LAMBDA_CS = 1.0  # Fig. 13: the best of the paper's sweep
+Losses = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast one stage learns.
+class PairPreprocessor(BaseDataPreprocessor):
+    """uint8 pairs to float32 in [0, 1], on the model's device, in its memory layout."""
 
-    Attributes:
-        steps: optimiser steps; the cosine ends there.
-        minutes: a wall-clock limit; the cosine follows whichever of steps and minutes is further along, so that a run on a
-            slow machine still ends annealed.
-        batch, patch: images per step and their side in pixels, a multiple of 16.
-        lr: Adam's peak learning rate, reached after ``warmup`` steps.
+    def __init__(self, layout: torch.memory_format) -> None:
+        super().__init__(non_blocking=True)
+        self.layout = layout
+
+    def forward(self, data: list[Tensor], training: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        compressed, original, quality = self.cast_data(data)
+        images = (image.float().div(255).contiguous(memory_format=self.layout) for image in (compressed, original))
+        return *images, quality
+
+
+class Stage(BaseModel):
+    """One stage's modules and their loss. Subclasses define ``trainable`` and ``losses``.
+
+    ``forward`` is what distributed data parallel wraps: one forward and one backward pass a step, whatever the number of
+    optimisers.
     """
 
-    steps: int
-    minutes: float = math.inf
-    batch: int = 8
-    patch: int = 64
-    lr: float = 1e-3
-    warmup: int = 200
-    workers: int = 1
-    save_every: int = 500
-
-    def rate(self, step: int, seconds: float) -> float:
-        progress = min(max(step / self.steps, seconds / 60 / self.minutes), 1.0)
-        return self.lr * min(1.0, (step + 1) / self.warmup) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-class Stage:
-    """One stage's modules, their loss, and what of it is kept. Subclasses define ``quality`` and ``losses``.
-
-    Checkpoints hold all modules, the optimisers and the step; samples depend on the step alone, so a resumed run sees what
-    an uninterrupted one would have seen.
-    """
-
-    quality: Callable[[np.random.Generator], int] = staticmethod(restoration_quality)
-
-    def __init__(self, modules: dict[str, nn.Module]) -> None:
-        self.modules = nn.ModuleDict(modules)
+    def __init__(self, modules: dict[str, nn.Module], channels_last: bool = True) -> None:
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
         # oneDNN's channels_last backward of convolutions below 8 channels corrupts the heap (torch 2.11, AVX2); RGB is fine.
-        channels = {c for m in self.modules.modules() if isinstance(m, nn.Conv2d) for c in (m.in_channels, m.out_channels)}
+        channels = {c for m in self.modules() if isinstance(m, nn.Conv2d) for c in (m.in_channels, m.out_channels)}
         narrow = min(channels - {3}) < 8
-        self.layout = torch.contiguous_format if narrow else torch.channels_last
-        self.modules.to(memory_format=self.layout)
+        layout = torch.channels_last if channels_last and not narrow else torch.contiguous_format
+        self.to(memory_format=layout)
+        self.data_preprocessor = PairPreprocessor(layout)
 
-    def trainable(self) -> list[list[nn.Parameter]]:
+    def init_weights(self) -> None:
+        """Nothing: the modules come initialised."""
+
+    def trainable(self) -> dict[str, list[nn.Parameter]]:
         """Parameters, one list per optimiser."""
-        return [[p for p in self.modules.parameters() if p.requires_grad]]
+        return {"all": [parameter for parameter in self.parameters() if parameter.requires_grad]}
 
-    def losses(self, compressed: Tensor, original: Tensor, quality: Tensor) -> Iterator[tuple[Tensor, dict[str, float]]]:
-        """Yield (loss, figures to log) once per optimiser, in their order; each is stepped before the next is computed."""
+    def losses(self, compressed: Tensor, original: Tensor, quality: Tensor) -> Losses:
+        """({name: loss}, {name: figure to log}); the losses' sum is minimised.
+
+        Args:
+            compressed, original: (B, 3, H, W) float32, RGB in [0, 1].
+            quality: (B,) int64, QF of ``compressed``.
+        """
         raise NotImplementedError
 
-    def run(
-        self,
-        photographs: list[np.ndarray],
-        schedule: Schedule,
-        checkpoint: Path,
-        log: Callable[[str], None] = print,
-        validate: Callable[[Stage], str] | None = None,
-        seed: int = 0,
-    ) -> None:
-        """Train to the end of ``schedule``; continue from ``checkpoint`` where it exists.
+    def predict(self, compressed: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 in [0, 1] -> the restored images, the same."""
+        raise UsageError(f"{type(self).__name__} restores nothing that could be validated")
+
+    def compiled(self) -> list[tuple[nn.Module, str]]:
+        """The methods that ``torch.compile`` replaces."""
+        raise NotImplementedError
+
+    def finish(self, photographs: list[np.ndarray]) -> None:
+        """Called once after the last step, before the last checkpoint."""
+
+    def forward(self, compressed: Tensor, original: Tensor, quality: Tensor, mode: str = "loss") -> Losses | list[np.ndarray]:
+        if mode == "loss":
+            return self.losses(compressed, original, quality)
+        restored = self.predict(compressed).float().clamp(0, 1).mul(255).round().byte()
+        return list(restored.permute(0, 2, 3, 1).cpu().numpy())
+
+    def train_step(self, data: list[Tensor], optim_wrapper: OptimWrapperDict, forward: nn.Module | None = None) -> dict:
+        """One step of every optimiser; ``forward`` is the wrapped stage under distributed data parallel.
 
         Raises:
-            DagnPreError: a loss is not finite; the last good checkpoint stays.
+            FloatingPointError: the loss is not finite; no parameter has changed.
         """
-        optimisers = [torch.optim.Adam(parameters) for parameters in self.trainable()]
-        first, spent = 0, 0.0
-        if checkpoint.exists():
-            state = torch.load(checkpoint, weights_only=True)
-            self.modules.load_state_dict(state["modules"])
-            for optimiser, values in zip(optimisers, state["optimisers"]):
-                optimiser.load_state_dict(values)
-            first, spent = state["step"], state["seconds"]
-            if first >= schedule.steps or spent / 60 >= schedule.minutes:
-                return  # ended before, by steps or by the clock
-        pairs = JPEGPairs(photographs, schedule.patch, schedule.steps * schedule.batch, self.quality, seed)
-        batches = loader(pairs, schedule.batch, first, schedule.steps, schedule.workers)
-        started, sums, count = time.monotonic() - spent, {}, 0
-        self.modules.train()
-        for step, (compressed, original, quality) in enumerate(batches, start=first):
-            seconds = time.monotonic() - started
-            rate = schedule.rate(step, seconds)
-            compressed, original = (
-                image.float().div(255).contiguous(memory_format=self.layout) for image in (compressed, original)
-            )
-            for optimiser, (loss, figures) in zip(optimisers, self.losses(compressed, original, quality)):
-                if not math.isfinite(loss.item()):
-                    raise DagnPreError(f"the loss is {loss.item()} at step {step}; {checkpoint} holds the last good state")
-                optimiser.param_groups[0]["lr"] = rate
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], 1.0)
-                optimiser.step()
-                for name, value in figures.items():
-                    sums[name] = sums.get(name, 0.0) + value
-            self.after_step(step)
-            count += 1
-            done = step + 1 == schedule.steps or seconds / 60 >= schedule.minutes
-            if (step + 1) % schedule.save_every == 0 or done:
-                state = {
-                    "modules": self.modules.state_dict(),
-                    "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-                    "step": step + 1,
-                    "seconds": time.monotonic() - started,
-                }
-                with atomic_path(checkpoint) as path:
-                    torch.save(state, path)
-                means = ", ".join(f"{name} {value / count:.4f}" for name, value in sums.items())
-                extra = f", {validate(self)}" if validate else ""
-                log(f"step {step + 1}/{schedule.steps}, {state['seconds'] / 60:.1f} min, lr {rate:.2e}, {means}{extra}")
-                sums, count = {}, 0
-                self.modules.train()
-            if done:
-                break
-
-    def after_step(self, step: int) -> None:
-        """Called after each step's optimisers."""
+        wrappers = list(optim_wrapper.values())
+        with wrappers[0].optim_context(self):
+            losses, figures = (forward or self)(*self.data_preprocessor(data, True), mode="loss")
+        total = sum(losses.values())
+        if not math.isfinite(total.item()):
+            raise FloatingPointError(f"the loss is {total.item()}")
+        total.backward()
+        for wrapper in wrappers:
+            wrapper.step()
+            wrapper.zero_grad()
+        return {"loss": total.detach(), **{name: value.detach() for name, value in (losses | figures).items()}}
 
 
 class InsensitiveStage(Stage):
     """1a: reconstruct both images while J cannot tell their features apart (eq. 3-6).
 
     L_J = BCE(J(o), 1) + BCE(J(c), 0); the encoder minimises 1/2 [-log J(c) - log(1 - J(o))] (eq. 6 with the sign that makes
-    it bounded).
+    it bounded). Each optimiser is stepped against the other's state before the step: the auto-encoder's loss sees J as a
+    constant and J's loss the features as constants, so that one backward pass of the sum holds both gradients.
     """
 
-    def __init__(self, config: DAGNConfig) -> None:
+    def __init__(self, config: DAGNConfig, lambda_ci: float = 1.0, **options) -> None:
         auto_encoder = AutoEncoder(config.encoder_depth, config.encoder_width)
         discriminator = Discriminator(auto_encoder.encoder.out_channels)
-        super().__init__({"auto_encoder": auto_encoder, "discriminator": discriminator})
+        super().__init__({"auto_encoder": auto_encoder, "discriminator": discriminator}, **options)
+        self.lambda_ci = lambda_ci
 
-    def trainable(self) -> list[list[nn.Parameter]]:
-        return [list(self.modules[name].parameters()) for name in ("auto_encoder", "discriminator")]
+    def trainable(self) -> dict[str, list[nn.Parameter]]:
+        return {name: list(getattr(self, name).parameters()) for name in ("auto_encoder", "discriminator")}
+
+    def compiled(self) -> list[tuple[nn.Module, str]]:
+        return [(self.auto_encoder, "forward")]
 
     def losses(self, compressed, original, quality):
         both = torch.cat([compressed, original])
-        features, images = self.modules["auto_encoder"](both)
-        content = F.l1_loss(images, both)
-        fooled = torch.ones(len(both))
+        features, images = self.auto_encoder(both)
+        content = F.l1_loss(images.float(), both)
+        fooled = torch.ones(len(both), device=both.device)
         fooled[len(compressed) :] = 0
-        logits = self.modules["discriminator"](features)
-        fooling = F.binary_cross_entropy_with_logits(logits, fooled)
-        yield content + LAMBDA_CI * fooling, {"content": content.item(), "fooling": fooling.item()}
-        logits = self.modules["discriminator"](features.detach())
+        judge = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
+        logits = torch.func.functional_call(self.discriminator, judge, features)
+        fooling = F.binary_cross_entropy_with_logits(logits.float(), fooled)
+        logits = self.discriminator(features.detach()).float()
         discrimination = 2 * F.binary_cross_entropy_with_logits(logits, 1 - fooled)
         accuracy = ((logits > 0) == (fooled == 0)).float().mean()
-        yield discrimination, {"discrimination": discrimination.item(), "J accuracy": accuracy.item()}
+        losses = {"loss_auto_encoder": content + self.lambda_ci * fooling, "loss_discriminator": discrimination}
+        return losses, {"content": content, "fooling": fooling, "J_accuracy": accuracy}
 
 
 def high_pass_stem(encoder: ResNetEncoder) -> None:
@@ -195,64 +161,150 @@ def high_pass_stem(encoder: ResNetEncoder) -> None:
     weight.requires_grad_(False)
 
 
+def quality_loss(logits: Tensor, quality: Tensor, spread: float = 5.0) -> Tensor:
+    """Cross-entropy of P_qf's (B, 100) logits against a distribution that falls off as exp(-|QF difference| / spread).
+
+    In place of eq. 9's L1 on one-hot vectors, which hardly moves at the start of 100 classes: neighbouring qualities teach
+    each other.
+    """
+    distance = (torch.arange(1, QUALITY_CLASSES + 1, device=logits.device) - quality[:, None].float()).abs()
+    return F.cross_entropy(logits.float(), torch.softmax(-distance / spread, 1))
+
+
 class SensitiveStage(Stage):
     """1b: reconstruct both images while P_qf reads their QF from the features (eq. 7-9).
 
-    In place of eq. 9's L1 on one-hot vectors, which hardly moves at the start of 100 classes: cross-entropy against a
-    distribution that falls off as exp(-|QF difference| / 5), so that neighbouring qualities teach each other.
+    The encoder runs in float32 under any autocast: bfloat16's 8 bits of mantissa are as coarse as the artifacts.
     """
 
-    quality = staticmethod(uniform_quality)
-    spread = 5.0
-
-    def __init__(self, config: DAGNConfig) -> None:
+    def __init__(self, config: DAGNConfig, lambda_cs: float = 1.0, **options) -> None:
         auto_encoder = AutoEncoder(config.encoder_depth, config.encoder_width)
         high_pass_stem(auto_encoder.encoder)
         predictor = QualityPredictor(auto_encoder.encoder.out_channels)
-        super().__init__({"auto_encoder": auto_encoder, "predictor": predictor})
+        super().__init__({"auto_encoder": auto_encoder, "predictor": predictor}, **options)
+        self.lambda_cs = lambda_cs
+
+    def compiled(self) -> list[tuple[nn.Module, str]]:
+        return [(self.auto_encoder.encoder, "forward"), (self.auto_encoder.decoder, "forward")]
 
     def losses(self, compressed, original, quality):
         both = torch.cat([compressed, original])
-        features, images = self.modules["auto_encoder"](both)
-        content = F.l1_loss(images, both)
+        with torch.autocast(both.device.type, enabled=False):
+            features = self.auto_encoder.encoder(both)
+        content = F.l1_loss(self.auto_encoder.decoder(features).float(), both)
         vector = features.mean((2, 3))
-        known = torch.cat([quality, torch.full_like(quality, QUALITY_CLASSES)]).float()
-        distance = (torch.arange(1, QUALITY_CLASSES + 1) - known[:, None]).abs()
-        awareness = F.cross_entropy(self.modules["predictor"](vector), torch.softmax(-distance / self.spread, 1))
+        known = torch.cat([quality, torch.full_like(quality, QUALITY_CLASSES)])
+        awareness = quality_loss(self.predictor(vector), known)
         with torch.no_grad():
-            error = (self.modules["predictor"].quality(vector)[: len(quality)] - quality).abs().mean()
-        yield content + LAMBDA_CS * awareness, {
-            "content": content.item(),
-            "awareness": awareness.item(),
-            "QF error": error.item(),
+            error = (self.predictor.quality(vector)[: len(quality)] - quality).abs().mean()
+        return {"loss_auto_encoder": content + self.lambda_cs * awareness}, {
+            "content": content,
+            "awareness": awareness,
+            "QF_error": error,
         }
+
+    def finish(self, photographs: list[np.ndarray]) -> None:
+        from dagn_pre.training.dial import mean_vectors
+
+        self.predictor.vectors.copy_(mean_vectors(self.auto_encoder.encoder, photographs))
 
 
 class RestorationStage(Stage):
-    """2: the encoders frozen and in eval mode, L1 on pixels for the rest (eq. 14, 15); an average of the weights is kept."""
+    """2: L1 on pixels (eq. 14, 15), the encoders frozen and in eval mode.
 
-    decay = 0.999
+    With ``end_to_end`` the encoders are trained too, from scratch and by the pixels alone: what stage 1 is compared with.
+    P_qf then learns from the sensitive vector without a say in it, so that blind quality is there as well.
+    """
 
-    def __init__(self, network: DAGN) -> None:
-        self.encoders = [m for name, m in network.named_children() if name.startswith("encoder_")]
-        for encoder in self.encoders:
-            encoder.requires_grad_(False)
-        super().__init__({"network": network, "average": copy.deepcopy(network)})
-        self.modules["average"].requires_grad_(False)
+    def __init__(self, config: DAGNConfig, end_to_end: bool = False, **options) -> None:
+        network = DAGN(config)
+        modules: dict[str, nn.Module] = {"network": network}
+        if config.sensitive:
+            modules["predictor"] = QualityPredictor(network.encoder_cs.out_channels)
+        super().__init__(modules, **options)
+        self.end_to_end = end_to_end
+        for module in self.frozen():
+            module.requires_grad_(False)
+
+    def encoders(self) -> dict[str, ResNetEncoder]:
+        """The encoders that the network has, by the name of the stage that trains them."""
+        names = {"insensitive": "encoder_ci", "sensitive": "encoder_cs"}
+        return {stage: getattr(self.network, name) for stage, name in names.items() if hasattr(self.network, name)}
+
+    def frozen(self) -> list[nn.Module]:
+        if self.end_to_end:
+            return []
+        return [*self.encoders().values(), *([self.predictor] if self.network.config.sensitive else [])]
+
+    def train(self, mode: bool = True) -> RestorationStage:
+        super().train(mode)
+        for module in self.frozen():
+            module.eval()
+        return self
+
+    def take_encoders(self, sources: dict[str, str | Path | None]) -> dict:
+        """Copy encoders and P_qf from the checkpoints of stage 1, {stage: file or folder}; return their history.
+
+        Raises:
+            UsageError: a source that is needed is not named.
+            WeightsError: a checkpoint that is missing, damaged, of another stage, or of another shape.
+        """
+        history = {}
+        for name, encoder in self.encoders().items():
+            if not sources.get(name):
+                raise UsageError(f"stage dagn needs {name}_from, a checkpoint of stage {name}; or train joint or end_to_end")
+            state = checkpoint.read(sources[name])
+            with torch.device("meta"):
+                expected = STAGES[name](self.network.config).state_dict()
+            found = state["state_dict"]
+            checkpoint.check_keys(expected, found, f"{sources[name]}: a checkpoint of stage {state['stage']}, for {name}_from,")
+            part = "auto_encoder.encoder."
+            encoder.load_state_dict({k.removeprefix(part): v for k, v in found.items() if k.startswith(part)})
+            if name == "sensitive":
+                part = "predictor."
+                self.predictor.load_state_dict({k.removeprefix(part): v for k, v in found.items() if k.startswith(part)})
+            history |= state["history"]
+        return history
+
+    def compiled(self) -> list[tuple[nn.Module, str]]:
+        return [(self.network, "restore"), *((encoder, "forward") for encoder in self.encoders().values())]
+
+    def guide(self, x: Tensor) -> Guidance:
+        """The network's guidance, computed in float32 under any autocast, as in :class:`SensitiveStage`."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.network.guide(x)
+
+    def predict(self, compressed: Tensor) -> Tensor:
+        x = self.network.pad(compressed)
+        return self.network.restore(x, self.guide(x))[..., : compressed.shape[-2], : compressed.shape[-1]]
 
     def losses(self, compressed, original, quality):
-        for encoder in self.encoders:
-            encoder.eval()
-        loss = F.l1_loss(self.modules["network"](compressed), original)
-        before = F.l1_loss(compressed, original).item()
-        yield loss, {"L1 x1000": 1000 * loss.item(), "JPEG's": 1000 * before}
+        guidance = self.guide(compressed)
+        working = F.linear(compressed.new_ones(1), compressed.new_ones(1, 1)).dtype  # autocast's, where it is on
+        restored = self.network.restore(compressed, narrowed(guidance, working))
+        losses = {"loss_pixels": F.l1_loss(restored.float(), original)}
+        if self.end_to_end and guidance.sensitive_vector is not None:
+            losses["loss_quality"] = quality_loss(self.predictor(guidance.sensitive_vector.detach()), quality)
+        return losses, {"JPEG_pixels": F.l1_loss(compressed, original)}
 
-    def after_step(self, step: int) -> None:
-        weight = 1 - min(self.decay, (step + 1) / (step + 11))  # a short memory at first, when weights move fast
-        with torch.no_grad():
-            states = (self.modules[name].state_dict().values() for name in ("average", "network"))
-            for mean, value in zip(*states):
-                if mean.is_floating_point():
-                    mean.lerp_(value, weight)
-                else:
-                    mean.copy_(value)
+    def finish(self, photographs: list[np.ndarray]) -> None:
+        from dagn_pre.training.dial import mean_vectors
+
+        if self.end_to_end and self.network.config.sensitive:  # otherwise they came with P_qf
+            self.predictor.vectors.copy_(mean_vectors(self.network.encoder_cs, photographs))
+
+
+def narrowed(guidance: Guidance, dtype: torch.dtype) -> Guidance:
+    """Guidance in the working type: in float32 it would promote every bfloat16 feature map that it scales."""
+
+    def cast(pairs):
+        return pairs and [tuple(tensor.to(dtype) for tensor in pair) for pair in pairs]
+
+    return replace(guidance, sensitive=cast(guidance.sensitive), insensitive=cast(guidance.insensitive))
+
+
+STAGES: dict[str, type[Stage]] = {
+    "insensitive": InsensitiveStage,
+    "sensitive": SensitiveStage,
+    "dagn": RestorationStage,
+}

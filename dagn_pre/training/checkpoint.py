@@ -1,0 +1,98 @@
+"""Checkpoints of a training run: files that hold plain types and tensors alone, each written whole or not at all.
+
+    format      "dagn-pre-checkpoint-1"
+    stage       insensitive, sensitive or dagn
+    step        optimiser steps done
+    network     DAGNConfig as a dictionary
+    config      the run's configuration as JSON
+    metrics     the last validation's figures
+    history     what made the encoders: {stage: {"steps", "images", "config_sha256"}}
+    state_dict  the weights to use: the average where one is kept
+    and, for --resume: ema_state_dict, optimizer, param_schedulers, rng
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dagn_pre.errors import TrainingError, WeightsError
+from dagn_pre.files import atomic_path
+
+FORMAT = "dagn-pre-checkpoint-1"
+PATHS = ("data", "validation", "insensitive_from", "sensitive_from", "load_from")  # keys that name places, not settings
+
+
+def config_hash(config: str) -> str:
+    """SHA-256 of a configuration (JSON) without the keys that name places: alike on every machine."""
+    values = {key: value for key, value in json.loads(config).items() if key not in PATHS}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step_"))
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """A run's checkpoints, the oldest first."""
+    return sorted(folder.glob("step_*.pth"), key=step_of)
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint in a folder, or None."""
+    found = checkpoints(folder)
+    return found[-1] if found else None
+
+
+def write(folder: Path, state: dict, keep: int) -> Path:
+    """Write ``state`` as ``folder/step_N.pth``, then remove all but the newest ``keep``.
+
+    Raises:
+        TrainingError: the file cannot be written, as on a full disk; older checkpoints are untouched.
+    """
+    path = folder / f"step_{state['step']:07d}.pth"
+    try:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:  # torch's writer turns some of a full disk's errors into RuntimeError
+        previous = latest(folder)
+        kept = f"{previous} is the last good checkpoint" if previous else "there is no earlier checkpoint"
+        raise TrainingError(f"{path}: cannot be written ({error}); {kept}") from error
+    for old in checkpoints(folder)[:-keep]:
+        old.unlink()
+    return path
+
+
+def read(source: str | Path) -> dict:
+    """A checkpoint's contents, tensors on the CPU; of a folder, its newest.
+
+    Raises:
+        WeightsError: missing, damaged, or not a checkpoint of ours.
+    """
+    path = Path(source)
+    if path.is_dir():
+        path = latest(path) or path / "step_*.pth"
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such checkpoint")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path}: damaged or not a checkpoint of plain tensors ({str(error).splitlines()[0]})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise WeightsError(f"{path}: not a checkpoint of dagn-pre train (no format {FORMAT!r})")
+    return state
+
+
+def check_keys(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> None:
+    """Raise WeightsError, naming the first keys that differ, unless both hold the same keys and shapes."""
+    wrong = sorted(set(expected) ^ set(found))
+    wrong += [key for key in expected if key in found and expected[key].shape != found[key].shape]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise WeightsError(f"{source} does not fit; these keys differ: {', '.join(wrong[:3])}{more}")

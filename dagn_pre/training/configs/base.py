@@ -1,0 +1,45 @@
+# Every key there is, with its default; docs/training.md explains them. A stage's config inherits from here.
+name = "model"  # the weights file's name
+stage = "dagn"  # insensitive (1a), sensitive (1b) or dagn (2)
+network = dict()  # of DAGNConfig; the ablation's switches (insensitive, sensitive, fusion) too
+
+data = [
+    "{{$DAGN_PRE_DATA:data}}/restoration/BSDS500-train",
+    "{{$DAGN_PRE_DATA:data}}/restoration/T91",
+    "{{$DAGN_PRE_DATA:data}}/restoration/Urban100",
+    "{{$DAGN_PRE_DATA:data}}/restoration/McMaster",
+]
+validation = "{{$DAGN_PRE_DATA:data}}/restoration/BSDS500-val"
+validation_images = 10
+validation_size = 256
+validation_qualities = [10, 20, 30, 40]
+
+qualities = "restoration"
+p_444 = 0.0
+p_second = 0.0
+patch = 64
+batch = 8
+workers = 1
+seed = 0
+
+steps = 1000
+lr = 1e-3
+warmup = 200
+clip = 1.0
+ema_decay = None
+lambda_ci = 1.0  # Fig. 13: the best of the paper's sweep
+lambda_cs = 1.0
+end_to_end = False
+insensitive_from = None
+sensitive_from = None
+load_from = None
+
+amp = None
+channels_last = True
+compile = False
+
+log_every = 50
+validate_every = 1000
+save_every = 500
+keep = 2
+tensorboard = True

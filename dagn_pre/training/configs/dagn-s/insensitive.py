@@ -1,0 +1,3 @@
+_base_ = "base.py"
+stage = "insensitive"
+steps = 2500

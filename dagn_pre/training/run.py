@@ -1,0 +1,146 @@
+"""Configurations, and the training of one stage or of the three in a row."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier
+
+from dagn_pre.errors import ConfigError, UsageError
+from dagn_pre.training import checkpoint
+from dagn_pre.training.data import load_photographs, patch_schedule
+from dagn_pre.training.export import export
+from dagn_pre.training.runner import StageRunner, join_processes
+from dagn_pre.training.stages import STAGES
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+def shipped() -> list[str]:
+    """Names of the shipped configs, such as ``dagn-s/joint``."""
+    return sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.glob("*/*.py") if path.stem != "base")
+
+
+def parse_options(options: Iterable[str]) -> dict:
+    """["steps=10", "stages.dagn.lr=1e-4", "data=[a, b]"] -> {key: value}; what is no Python literal is a string.
+
+    Raises:
+        UsageError: an item without ``=``.
+    """
+    values = {}
+    for option in options:
+        key, sign, text = option.partition("=")
+        if not sign:
+            raise UsageError(f"--cfg-options takes KEY=VALUE, not {option!r}")
+        try:
+            values[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values[key] = text
+    return values
+
+
+def read_config(name: str | Path) -> tuple[Config, Path]:
+    """A config and its file, by path or by shipped name.
+
+    Raises:
+        UsageError: neither.
+        ConfigError: the file cannot be read.
+    """
+    path = Path(name)
+    if not path.is_file():
+        path = CONFIGS / f"{name}.py"
+    if not path.is_file():
+        raise UsageError(f"{name}: no such config; shipped: {', '.join(shipped())}, or the path of a .py file")
+    try:
+        return Config.fromfile(path), path
+    except Exception as error:  # a config is code: anything may be wrong with it
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
+
+
+def check_config(config: Config, source: object) -> Config:
+    """Return ``config``; raise ConfigError for keys that ``configs/base.py`` lacks, or lacks of it, or an unknown stage."""
+    known = set(read_config(CONFIGS / "base.py")[0])
+    unknown, missing = sorted(set(config) - known), sorted(known - set(config))
+    if unknown or missing:
+        what = f"unknown key(s) {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing[:3])}; inherit from base.py"
+        raise ConfigError(f"{source}: {what}")
+    if config.stage not in STAGES:
+        raise ConfigError(f"{source}: stage must be one of {', '.join(STAGES)}, not {config.stage!r}")
+    return config
+
+
+def load_stages(name: str | Path, options: dict | None = None) -> dict[str, Config]:
+    """{folder's name: configuration} of a config's stages: one, under its stage's name, or a joint config's in their order.
+
+    ``options`` ("steps", "stages.dagn.steps") override the file's keys; in a joint config a key beside ``stages`` holds for
+    all of them.
+    """
+    config, path = read_config(name)
+    config.merge_from_dict(options or {})
+    if "stages" not in config:
+        return {config.get("stage", "?"): check_config(config, path)}
+    shared = {key: value for key, value in config.to_dict().items() if key != "stages"}
+    stages = {}
+    for stage, own in config.stages.to_dict().items():
+        if "config" not in own:
+            raise ConfigError(f"{path}: stages.{stage} names no config")
+        merged, source = read_config(path.parent / own.pop("config"))
+        merged.merge_from_dict(shared | own)
+        stages[stage] = check_config(merged, source)
+    return stages
+
+
+def train_stage(config: Config, work_dir: Path, resume: bool = False, launcher: str = "none") -> Path:
+    """Train one stage; return its last checkpoint. A stage that is finished is left as it is where ``resume`` is set.
+
+    Raises:
+        UsageError, ConfigError, WeightsError, TrainingError: see :class:`StageRunner` and :class:`StepLoop`.
+    """
+    join_processes(launcher)
+    found = checkpoint.latest(work_dir)
+    if resume and found and checkpoint.step_of(found) >= config.steps:
+        return found
+    largest = max(side for _, side in patch_schedule(config.patch))
+    photographs, skipped = load_photographs([config.data] if isinstance(config.data, str) else config.data, largest)
+    held_out: list = []
+    if config.stage == "dagn" and config.validation_images:
+        held_out = load_photographs([config.validation], 16)[0][: config.validation_images]
+    runner = StageRunner(config, work_dir, photographs, held_out, resume, launcher)
+    runner.logger.info(f"{len(photographs)} images, {len(skipped)} left out")
+    for line in skipped:
+        runner.logger.info(f"left out: {line}")
+    runner.train()
+    barrier()  # the others wait until the first process has written
+    return checkpoint.latest(work_dir)
+
+
+def train(
+    name: str | Path, work_dir: str | Path, options: dict | None = None, resume: bool = False, launcher: str = "none"
+) -> Path:
+    """Train what a config says: one stage in ``work_dir``, or several, each in its own folder below and on the encoders of
+    those before it. Where the last is stage dagn, it is exported to ``work_dir/NAME.safetensors``.
+
+    Returns:
+        The weights file, or the last checkpoint where a config ends before stage dagn.
+    """
+    work_dir = Path(work_dir)
+    stages = load_stages(name, options)
+    done: dict[str, Path] = {}
+    for folder, config in stages.items():
+        for source, path in done.items():
+            if f"{source}_from" in config and not config[f"{source}_from"]:
+                config[f"{source}_from"] = str(path)
+        place = work_dir / folder if len(stages) > 1 else work_dir
+        done[config.stage] = train_stage(config, place, resume, launcher)
+    if config.stage != "dagn":
+        return done[config.stage]
+    output = work_dir / f"{config.name}.safetensors"
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        export(done["dagn"], output)
+    return output
+
+

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import photograph
+from tests.training import runs
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """A folder of three small photographs."""
+    folder = tmp_path_factory.mktemp("photos")
+    for seed in range(3):
+        Image.fromarray(photograph(64, 80, seed, noise=2)).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoders(photos, tmp_path_factory) -> dict:
+    """Options that name the checkpoints of a short stage 1."""
+    folder = tmp_path_factory.mktemp("stage1")
+    return {f"{name}_from": str(runs.train(name, photos, folder / name, steps=2)) for name in ("insensitive", "sensitive")}

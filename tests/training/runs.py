@@ -1,0 +1,44 @@
+"""Short runs on a tiny network, for the tests of the trainer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dagn_pre.training.run import load_stages, train_stage
+from tests.conftest import TINY
+
+SMALL = {
+    "batch": 2,
+    "patch": 32,
+    "workers": 0,
+    "warmup": 1,
+    "steps": 4,
+    "save_every": 2,
+    "log_every": 1,
+    "validation_images": 0,
+    "tensorboard": False,
+    "amp": None,
+}
+
+
+def config(name: str, photos: Path, **options):
+    """A shipped stage's config at the size of a test."""
+    network = {f"network.{key}": value for key, value in TINY.to_dict().items()}
+    options = network | SMALL | {"data": [str(photos)], "validation": str(photos)} | options
+    return next(iter(load_stages(f"dagn-s/{name}", options).values()))
+
+
+def train(name: str, photos: Path, work_dir: Path, resume: bool = False, **options) -> Path:
+    return train_stage(config(name, photos, **options), work_dir, resume)
+
+
+def curve(work_dir: Path, name: str) -> list[float]:
+    """A logged figure, step by step; all runs in a folder, in their order."""
+    values = {}
+    for path in sorted(work_dir.glob("*/vis_data/scalars.json")):
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            if name in row and "loss" in row:
+                values[row["step"]] = row[name]
+    return [values[step] for step in sorted(values)]
