@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dagn_pre.errors import ImageError, UsageError
-from dagn_pre.images import JPEG_SUFFIXES, Pixels, find_images, open_image
+from dagn_pre.images import Pixels, find_images, header, open_image
 
 MIN_SIDE = 11  # the window of SSIM
 
@@ -103,7 +103,7 @@ def scan(folder: Path, limit: int | None = None) -> Dataset:
             tqdm.write(f"failed: {error}", file=sys.stderr)
             continue
         good.append(path)
-        jpegs += path.suffix.lower() in JPEG_SUFFIXES
+        jpegs += header(path).format == "JPEG"
         digest.update(path.relative_to(place).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     if not good:
         raise ImageError(f"{place}: none of its {len(found)} images can be measured")
