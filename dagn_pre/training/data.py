@@ -185,6 +185,7 @@ def loader(pairs: Dataset, batches: StepBatches, workers: int) -> DataLoader:
         num_workers=workers,
         prefetch_factor=8 if workers else None,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else starting it would draw from the run's random numbers, also on resuming
     )
 
 

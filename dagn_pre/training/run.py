@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,10 +62,14 @@ def read_config(name: str | Path) -> tuple[Config, Path]:
         raise ConfigError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
 
 
+@functools.cache
+def known_keys() -> frozenset[str]:
+    return frozenset(read_config(CONFIGS / "base.py")[0])
+
+
 def check_config(config: Config, source: object) -> Config:
     """Return ``config``; raise ConfigError for keys that ``configs/base.py`` lacks, or lacks of it, or an unknown stage."""
-    known = set(read_config(CONFIGS / "base.py")[0])
-    unknown, missing = sorted(set(config) - known), sorted(known - set(config))
+    unknown, missing = sorted(set(config) - known_keys()), sorted(known_keys() - set(config))
     if unknown or missing:
         what = f"unknown key(s) {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing[:3])}; inherit from base.py"
         raise ConfigError(f"{source}: {what}")

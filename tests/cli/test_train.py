@@ -5,7 +5,7 @@ import pytest
 from dagn_pre import models
 from dagn_pre.cli.main import main
 from tests.training.conftest import photos  # noqa: F401, a fixture
-from tests.training.test_runner import command
+from tests.training.runs import command
 
 
 def test_joint_runs_all_stages_to_a_weights_file_and_skips_what_is_finished(photos, tmp_path, capsys):  # noqa: F811

@@ -29,6 +29,14 @@ def config(name: str, photos: Path, **options):
     return next(iter(load_stages(f"dagn-s/{name}", options).values()))
 
 
+def command(config: str, photos: Path, work_dir: Path, *more: str, **options) -> list[str]:
+    """Arguments of ``dagn-pre`` for a run at the size of a test."""
+    values = {**SMALL, **{f"network.{k}": v for k, v in TINY.to_dict().items()}, **options}
+    pairs = [f"{key}={value}" for key, value in values.items()]
+    return ["train", config, "--data", str(photos), "--validation", str(photos), "--work-dir", str(work_dir), *more,
+            "--cfg-options", *pairs]  # fmt: skip
+
+
 def train(name: str, photos: Path, work_dir: Path, resume: bool = False, **options) -> Path:
     return train_stage(config(name, photos, **options), work_dir, resume)
 
