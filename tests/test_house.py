@@ -97,8 +97,8 @@ def test_commands_that_need_a_host_say_so(tmp_path):
     code = BLOCK_HOSTS + (
         "from dagn_pre.cli.main import main\n"
         "sys.stderr = sys.stdout\n"
-        "statuses = main(['bench', 'x.py', '--work-dir', 'w']), main(['insert', 'x.py', '-o', 'y.py']), main(['train', 'x.py'])\n"
-        "print(*statuses)\n"
+        "commands = ['bench', 'x.py', '--work-dir', 'w'], ['insert', 'x.py', '-o', 'y.py'], ['train', 'x.py']\n"
+        "print(*[main(command) for command in commands])\n"
     )
     (tmp_path / "x.py").write_text("model = {}\n")
     bench, insert, train, statuses = python(code, cwd=tmp_path).splitlines()

@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config",
         metavar="CONFIG",
-        help="a config file or a shipped one: dagn-s/ or dagn/ with insensitive, sensitive, dagn, joint (the three in a row)",
+        help="a config file or a shipped one: dagn-s/ or dagn/ with insensitive, sensitive, dagn, joint (the three "
+        "in a row); dagn-s/ablation",
     )
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="checkpoints and logs (default: work_dirs/CONFIG)")
     parser.add_argument("--resume", action="store_true", help="continue what is in the work dir; finished stages are skipped")

@@ -7,9 +7,8 @@ import functools
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
-from mmengine.dist import barrier
+from mmengine.dist import barrier, get_rank
 
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.training import checkpoint
@@ -86,6 +85,11 @@ def load_stages(name: str | Path, options: dict | None = None) -> dict[str, Conf
     """
     config, path = read_config(name)
     config.merge_from_dict(options or {})
+    return split(config, path)
+
+
+def split(config: Config, path: Path) -> dict[str, Config]:
+    """:func:`load_stages` of a config that is read already."""
     if "stages" not in config:
         return {config.get("stage", "?"): check_config(config, path)}
     shared = {key: value for key, value in config.to_dict().items() if key != "stages"}
@@ -94,7 +98,8 @@ def load_stages(name: str | Path, options: dict | None = None) -> dict[str, Conf
         if "config" not in own:
             raise ConfigError(f"{path}: stages.{stage} names no config")
         merged, source = read_config(path.parent / own.pop("config"))
-        merged.merge_from_dict(shared | own)
+        merged.merge_from_dict(shared)
+        merged.merge_from_dict(own)
         stages[stage] = check_config(merged, source)
     return stages
 
@@ -123,29 +128,44 @@ def train_stage(config: Config, work_dir: Path, resume: bool = False, launcher: 
     return checkpoint.latest(work_dir)
 
 
+def train_stages(stages: dict[str, Config], folders: dict[str, Path], resume: bool = False, launcher: str = "none") -> Path:
+    """Train stages in their order, each on the encoders of those before it; return the last one's last checkpoint."""
+    for folder, config in stages.items():
+        done = train_stage(config, folders[folder], resume, launcher)
+        for later in stages.values():
+            source = f"{config.stage}_from"
+            if source in later and not later[source]:
+                later[source] = str(done)
+    return done
+
+
 def train(
     name: str | Path, work_dir: str | Path, options: dict | None = None, resume: bool = False, launcher: str = "none"
 ) -> Path:
     """Train what a config says: one stage in ``work_dir``, or several, each in its own folder below and on the encoders of
-    those before it. Where the last is stage dagn, it is exported to ``work_dir/NAME.safetensors``.
+    those before it. Where the last is stage dagn, it is exported to ``work_dir/NAME.safetensors``. An ablation (a config
+    with ``rows``) goes to :func:`dagn_pre.training.ablation.ablation`, which always continues.
 
     Returns:
-        The weights file, or the last checkpoint where a config ends before stage dagn.
+        The weights file; the last checkpoint where a config ends before stage dagn; an ablation's table.
+
+    Raises:
+        UsageError, ConfigError, WeightsError, TrainingError: see :func:`train_stage`.
     """
+    if "rows" in read_config(name)[0]:
+        from dagn_pre.training.ablation import ablation
+
+        if launcher != "none":
+            raise UsageError("an ablation runs in one process; leave --launcher out")
+        return ablation(name, work_dir, options)
     work_dir = Path(work_dir)
     stages = load_stages(name, options)
-    done: dict[str, Path] = {}
-    for folder, config in stages.items():
-        for source, path in done.items():
-            if f"{source}_from" in config and not config[f"{source}_from"]:
-                config[f"{source}_from"] = str(path)
-        place = work_dir / folder if len(stages) > 1 else work_dir
-        done[config.stage] = train_stage(config, place, resume, launcher)
+    folders = {folder: work_dir / folder if len(stages) > 1 else work_dir for folder in stages}
+    last = train_stages(stages, folders, resume, launcher)
+    config = list(stages.values())[-1]
     if config.stage != "dagn":
-        return done[config.stage]
+        return last
     output = work_dir / f"{config.name}.safetensors"
-    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-        export(done["dagn"], output)
+    if get_rank() == 0:
+        export(last, output)
     return output
-
-

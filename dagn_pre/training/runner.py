@@ -128,7 +128,7 @@ class StepLoop(BaseLoop):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         cores = min(cores, runner.world_size * (torch.get_num_threads() + self.dataloader.num_workers))
         patches = runner.world_size * self.dataloader.batch_sampler.batch
-        began, waited, first = time.perf_counter(), 0.0, self._iter
+        seconds, waited, first = 0.0, 0.0, self._iter
         batches = iter(self.dataloader)
         while self._iter < self.max_iters:
             runner.model.train()
@@ -140,12 +140,11 @@ class StepLoop(BaseLoop):
             spent = time.perf_counter() - started
             hub.update_scalar("train/data_wait", wait / spent)
             hub.update_scalar("train/patches_per_core_second", patches / spent / cores)
-            waited += wait
+            seconds, waited = seconds + spent, waited + wait
             runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs)
             self._iter += 1
             self._after_step()
-        if self._iter > first:
-            seconds = time.perf_counter() - began
+        if self._iter > first:  # validating and saving are left out
             rate = patches * (self._iter - first) / seconds
             runner.logger.info(
                 f"{self._iter - first} steps in {seconds / 60:.1f} min: {rate:.1f} patches per second, {rate / cores:.1f} per "

@@ -265,7 +265,8 @@ def test_two_processes_train_to_the_curve_of_one_with_the_doubled_batch(stage, p
     more = encoders if stage == "dagn" else {}
     options = {"steps": 40, "lr": 3e-3, "save_every": 100, **more}
     port = 29500 + os.getpid() % 2000
-    torchrun(2, port, runs.command(f"dagn-s/{stage}", photos, tmp_path / "two", "--launcher", "pytorch", **{**options, "batch": 4}))
+    half = {**options, "batch": 4}
+    torchrun(2, port, runs.command(f"dagn-s/{stage}", photos, tmp_path / "two", "--launcher", "pytorch", **half))
     runs.train(stage, photos, tmp_path / "one", **{**options, "batch": 8})
     runs.train(stage, photos, tmp_path / "other", **{**options, "batch": 8, "seed": 1})
     name = "content" if stage == "insensitive" else "loss_pixels"

@@ -1,0 +1,23 @@
+# Table V and Fig. 13: each row a training of its own, at one budget and seed; stages that rows share are trained once.
+_base_ = "joint.py"
+stages = dict(insensitive=dict(steps=300), sensitive=dict(steps=300), dagn=dict(steps=1500, patch=64, validation_images=0))
+save_every = 10000
+tensorboard = False
+
+evaluation = "{{$DAGN_PRE_DATA:data}}/LIVE1"
+evaluation_qualities = [10, 20, 30, 40]
+evaluation_images = None  # the first N alone
+
+_ = "stages.dagn.network."
+rows = {
+    "baseline": {_ + "insensitive": False, _ + "sensitive": False, _ + "fusion": False},
+    "+ CIGM": {_ + "sensitive": False, _ + "fusion": False},
+    "+ CSGM": {_ + "insensitive": False, _ + "fusion": False},
+    "+ CFM": {_ + "insensitive": False, _ + "sensitive": False},
+    "+ CIGM + CSGM + CFM": {},
+    "lambda_ci 0.1": {"stages.insensitive.lambda_ci": 0.1},
+    "lambda_ci 10": {"stages.insensitive.lambda_ci": 10.0},
+    "lambda_cs 0.1": {"stages.sensitive.lambda_cs": 0.1},
+    "lambda_cs 10": {"stages.sensitive.lambda_cs": 10.0},
+}
+del _
