@@ -33,6 +33,8 @@ def test_default_weights_are_small_and_carry_a_card():
     assert metadata["config"] == model.config
     assert metadata["card"]["name"] == "dagn-s"
     assert model.weights.with_suffix(".md").is_file()
+    vectors = models.load("dagn-s").predictor.vectors
+    assert vectors.any(dim=1).all()  # the quality dial works at each of the 100 QFs
 
 
 def test_save_and_load_give_the_same_function(tmp_path):
@@ -72,6 +74,10 @@ def test_missing_damaged_and_foreign_files_are_named(tmp_path, tiny_weights):
     save_file({"x": torch.zeros(1)}, foreign)
     with pytest.raises(WeightsError, match=r"foreign\.safetensors: not a dagn-pre"):
         models.load(foreign)
+    old = tmp_path / "old.safetensors"
+    save_file({"x": torch.zeros(1)}, old, {"format": "dagn-pre-weights-1"})
+    with pytest.raises(WeightsError, match=r"old\.safetensors: is of format dagn-pre-weights-1.*export it again"):
+        models.load(old)
 
 
 def test_weights_that_do_not_fit_name_the_first_keys(tmp_path, tiny_weights):

@@ -1,21 +1,36 @@
 from __future__ import annotations
 
+import gc
 import io
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dagn_pre import Restorer, codec, restorer
+from dagn_pre import Restorer, codec, models, restorer
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError, UsageError, WeightsError
-from tests.conftest import photograph
+from dagn_pre.networks.dagn import DAGN
+from tests.conftest import TINY, photograph
 
 
 @pytest.fixture(scope="module")
 def tiny(tiny_weights) -> Restorer:
     return Restorer(tiny_weights, device="cpu", max_quality=101)
+
+
+@pytest.fixture(scope="module")
+def dial_weights(tiny_weights, tmp_path_factory):
+    """The tiny weights with a table of mean vectors whose rows grow with the QF."""
+    loaded = models.load(tiny_weights)
+    features = loaded.predictor.vectors.shape[1]
+    loaded.predictor.vectors.copy_(torch.arange(1, 101)[:, None] / 10 * torch.linspace(-1, 1, features))
+    path = tmp_path_factory.mktemp("weights") / "dial.safetensors"
+    models.save(path, loaded.network, loaded.predictor, dtype=torch.float32)
+    return path
 
 
 def jpeg(quality: int, height: int = 50, width: int = 70, seed: int = 0) -> bytes:
@@ -227,6 +242,9 @@ def test_other_objects_are_refused(tiny):
         ({"dtype": "float8"}, "dtype"),
         ({"device": "abacus"}, "device"),
         ({"device": "mps"}, "device"),
+        ({"quality": 0}, "quality"),
+        ({"quality": 101}, "quality"),
+        ({"quality": "30"}, "quality"),
     ],
 )
 def test_bad_options_are_refused_without_loading(options, reason):
@@ -259,10 +277,59 @@ def test_full_model_says_that_its_weights_are_not_shipped():
         Restorer("dagn")
 
 
-def test_one_copy_per_process(tiny_weights):
+def test_one_restorer_per_options_and_one_copy_of_the_networks(tiny_weights, tmp_path):
     first = restorer.shared_restorer(model=tiny_weights, device="cpu")
     assert restorer.shared_restorer(model=tiny_weights, device="cpu") is first
-    assert restorer.shared_restorer(model=tiny_weights, device="cpu", strength=0.5) is not first
+    other = restorer.shared_restorer(model=tiny_weights, device="cpu", strength=0.5)
+    assert other is not first and other.options.strength == 0.5
+    assert other.network is first.network and other.predictor is first.predictor
+    assert Restorer("dagn-s", device="cpu").network is not first.network
+
+
+def test_other_weights_at_the_same_path_are_loaded_anew_and_the_old_ones_freed(tiny_weights, dial_weights, tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(dial_weights.read_bytes())
+    first = Restorer(path, device="cpu")
+    path.write_bytes(tiny_weights.read_bytes())
+    assert not Restorer(path, device="cpu").predictor.vectors.any() and first.predictor.vectors.any()
+    old = weakref.ref(first.network)
+    del first
+    gc.collect()
+    assert old() is None
+
+
+def test_the_dial_replaces_the_sensitive_vector(dial_weights):
+    array = photograph()
+    plain = Restorer(dial_weights, device="cpu", max_quality=101)
+    with torch.inference_mode():
+        x = plain._tensor([array])
+        guidance = plain.network.guide(x)
+        guidance.sensitive = plain.network.guider_cs(plain.predictor.vectors[29:30])
+        expected = (plain.network.restore(x, guidance)[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
+    dialled = Restorer(dial_weights, device="cpu", quality=30)
+    assert np.abs(dialled(array) - expected[: array.shape[0], : array.shape[1]]).max() <= 1
+    assert (dialled(array) != plain(array)).any()
+    other = Restorer(dial_weights, device="cpu", quality=80)
+    assert all(np.array_equal(a, other(b)) for a, b in zip(other([array, array]), [array, array]))
+    assert (other(array) != dialled(array)).any()
+
+
+def test_with_the_dial_nothing_is_skipped(dial_weights):
+    data = jpeg(97)
+    assert np.array_equal(Restorer(dial_weights, device="cpu", max_quality=50)(data), codec.decode(data))
+    for quality in (10, 99):
+        dialled = Restorer(dial_weights, device="cpu", max_quality=50, quality=quality)
+        assert (dialled(data) != codec.decode(data)).any()
+        assert np.array_equal(dialled(data, quality=99), dialled(data))
+
+
+def test_the_dial_needs_what_it_turns(tiny_weights, tmp_path):
+    with pytest.raises(UsageError, match=r"tiny\.safetensors.*no mean vectors"):
+        Restorer(tiny_weights, device="cpu", quality=30)
+    ablation = tmp_path / "ablation.safetensors"
+    models.save(ablation, DAGN(replace(TINY, sensitive=False)))
+    with pytest.raises(UsageError, match=r"ablation\.safetensors.*no compression-sensitive guidance"):
+        Restorer(ablation, device="cpu", quality=30)
 
 
 def test_default_weights_help_on_real_images_and_know_their_quality(real_data):
@@ -278,3 +345,13 @@ def test_default_weights_help_on_real_images_and_know_their_quality(real_data):
                 gains.append(10 * np.log10(mse[0] / mse[1]))
     assert np.mean(gains) > 0.9
     assert np.mean(errors) < 15
+
+
+def test_the_dial_corrects_less_the_higher_its_quality(real_data):
+    qualities = range(10, 91, 10)
+    dialled = [Restorer(device="cpu", quality=quality) for quality in qualities]
+    for path in sorted((real_data / "LIVE1").glob("*.png"))[:3]:
+        compressed = codec.compress(codec.decode(path.read_bytes())[:256, :256], 20)
+        corrections = [np.abs(restore(compressed).astype(float) - compressed).mean() for restore in dialled]
+        assert all(np.diff(corrections) < 0)
+        assert corrections[-1] < 0.8 * corrections[0]

@@ -70,6 +70,17 @@ def test_restore_one_file_keeps_alpha_profile_and_turns_upright(tmp_path, tiny_w
     assert restored.info["icc_profile"] == b"profile" and restored.getexif().get(0x0112, 1) == 1
 
 
+def test_an_assumed_quality_outranks_the_header(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(codec.encode(photograph(), 97))
+    restored = []
+    for name, options in {"skipped": [], "low": ["--assume-quality", "10"], "high": ["--assume-quality", "90"]}.items():
+        assert main(["restore", str(tmp_path / "a.jpg"), str(tmp_path / f"{name}.png"), "--device", "cpu", *options]) == 0
+        restored.append(np.asarray(Image.open(tmp_path / f"{name}.png")).astype(float))
+    skipped, low, high = restored
+    assert np.array_equal(skipped, codec.decode((tmp_path / "a.jpg").read_bytes()))
+    assert 0 < np.abs(high - skipped).mean() < np.abs(low - skipped).mean()
+
+
 @pytest.mark.parametrize("suffix", ["png", "webp", "tiff", "bmp"])
 def test_restored_files_are_lossless(tmp_path, tiny_weights, suffix):
     (tmp_path / "a.jpg").write_bytes(codec.encode(photograph(), 20))

@@ -245,7 +245,8 @@ def test_on_error_decides_about_images_that_cannot_be_restored(weights, shape, m
 
 def test_repr_shows_the_options(weights):
     assert repr(JPEGCompress((10, 40))) == "JPEGCompress(quality=(10, 40), subsampling='4:2:0', prob=1.0)"
-    assert eval(repr(DAGNRestore(weights, strength=0.5))).options["strength"] == 0.5
+    again = eval(repr(DAGNRestore(weights, strength=0.5, quality=30)))
+    assert again.options["strength"] == 0.5 and again.options["quality"] == 30
 
 
 # -- inside DataLoader workers -----------------------------------------------------------------------------------------

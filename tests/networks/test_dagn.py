@@ -135,3 +135,16 @@ def test_predictor_gives_the_median_quality():
     with torch.no_grad():
         predictor.mlp[-1].bias[29] = 20
     assert predictor.quality(torch.zeros(1, 4)).tolist() == [30]
+
+
+def test_a_given_sensitive_vector_stands_in_for_the_encoder(tiny, monkeypatch):
+    x = torch.rand(2, 3, 32, 48)
+    with torch.no_grad():
+        own = tiny.guide(x)
+        monkeypatch.setattr(tiny.encoder_cs, "forward", None)  # calling it would fail
+        given = tiny.guide(x, own.sensitive_vector)
+        for a, b in zip(own.sensitive, given.sensitive):
+            assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+        one_for_all = tiny.restore(x, tiny.guide(x, own.sensitive_vector[:1]))
+        assert torch.allclose(one_for_all[0], tiny.restore(x, own)[0], atol=1e-6)
+        assert not torch.allclose(one_for_all[1], tiny.restore(x, own)[1], atol=1e-6)
