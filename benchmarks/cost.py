@@ -170,16 +170,16 @@ def peak_resident() -> int | None:
 
 def markdown(rows: list[dict]) -> str:
     """The rows as a table, laid out like Table III."""
-    lines = [["Method", "image", "parameters (M)", "thop (G)", "GMAC", "ms", "memory (MB)", "measured with"]]
+    lines = [["Method", "image", "on", "parameters (M)", "thop (G)", "GMAC", "ms", "memory (MB)"]]
     for row in rows:
         about = row["device"] if row["quoted"] else f"{row['device']}, {row['threads']} threads, {row['dtype']}"
         cells = [scaled(row["parameters"], 1e6, 1 if row["quoted"] else 2), scaled(row["thop_macs"], 1e9, 1)]
         cells += [scaled(row["macs"], 1e9, 1), scaled(row["ms"], 1, 1), scaled(row["peak_bytes"], 1e6, 0)]
-        lines.append([row["method"] + "*" * row["quoted"], f"{row['side']}x{row['side']}", *cells, about])
+        lines.append([row["method"] + "*" * row["quoted"], f"{row['side']}x{row['side']}", about, *cells])
     notes = list(NOTES)
     if any(row["thop_macs"] is None for row in rows if not row["quoted"]):
         notes.append("thop is not installed: pip install thop fills its column.")
-    return "\n".join([*aligned(lines, numbers_from=2), "", *(f"- {note}" for note in notes)])
+    return "\n".join([*aligned(lines, numbers_from=3), "", *(f"- {note}" for note in notes)])
 
 
 def scaled(value: float | None, unit: float, decimals: int) -> str:

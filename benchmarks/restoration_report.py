@@ -84,12 +84,12 @@ def score_table(content: dict) -> Iterator[str]:
     methods = ["jpeg", *restorers(content)]
     rows = {(row["dataset"], row["qf"], row["method"]): row for row in content["rows"]}
     keys = list(dict.fromkeys(key[:2] for key in rows))
-    quoted = PUBLISHED_METHODS if comparable(content) else ()
+    published, quoted = (PUBLISHED, PUBLISHED_METHODS) if comparable(content) else ({}, ())
     lines = [["Data", "QF", "Metric", "JPEG", *methods[1:], *quoted]]
     for dataset, qf in sorted(keys, key=lambda key: (names(content, "dataset").index(key[0]), key[1])):
         for index, (metric, (heading, decimals)) in enumerate(METRICS.items()):
             values = [rows[dataset, qf, m][metric] if (dataset, qf, m) in rows else None for m in methods]
-            values += [row[index] for row in PUBLISHED.get((dataset, qf), [(None,) * len(METRICS)] * len(quoted))]
+            values += [row[index] for row in published.get((dataset, qf), [(None,) * len(METRICS)] * len(quoted))]
             cells = ["-" if value is None else f"{value:.{decimals}f}" for value in values]
             lines.append([*(("", "") if index else (dataset, str(qf))), heading, *cells])
     yield from aligned(lines, numbers_from=3)
