@@ -105,7 +105,7 @@ def read_metadata(path: Path) -> dict:
         WeightsError: missing, damaged, or of another format.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file; train it with python -m dagn_pre.training, or pass the path of one")
+        raise WeightsError(f"{path}: no such weights file; train it with dagn-pre train, or pass the path of one")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -97,7 +97,9 @@ def split(config: Config, path: Path) -> dict[str, Config]:
     for stage, own in config.stages.to_dict().items():
         if "config" not in own:
             raise ConfigError(f"{path}: stages.{stage} names no config")
-        merged, source = read_config(path.parent / own.pop("config"))
+        part = own.pop("config")
+        beside = path.parent / part
+        merged, source = read_config(beside if beside.is_file() else part)
         merged.merge_from_dict(shared)
         merged.merge_from_dict(own)
         stages[stage] = check_config(merged, source)

@@ -16,7 +16,8 @@ def test_ablation_trains_measures_and_keeps_every_row(photos, tmp_path, capsys):
     values |= {f"network.{key}": value for key, value in runs.TINY.to_dict().items()}
     values |= {"stages.dagn.patch": 32, "data": [str(photos)], "evaluation": str(photos), "evaluation_qualities": [10, 40]}
     del values["steps"]
-    arguments = ["train", "dagn-s/ablation", "--work-dir", str(tmp_path), "--cfg-options", *(f"{k}={v}" for k, v in values.items())]
+    options = [f"{key}={value}" for key, value in values.items()]
+    arguments = ["train", "dagn-s/ablation", "--work-dir", str(tmp_path), "--cfg-options", *options]
     assert main(arguments) == 0
     content = json.loads((tmp_path / "table.json").read_text())
     rows = {row["name"]: row for row in content["rows"]}

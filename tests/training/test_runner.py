@@ -286,6 +286,9 @@ def test_configs_are_read_by_name_and_checked(tmp_path):
     assert [config.steps for config in stages.values()] == [7, 7, 9]
     assert [config.lambda_cs for config in stages.values()] == [1.0, 0.1, 1.0]
     assert parse_options(["lr=1e-4", "patch=[(0.0, 64)]", "name=x"]) == {"lr": 1e-4, "patch": [(0.0, 64)], "name": "x"}
+    (tmp_path / "mine.py").write_text("stages = dict(dagn=dict(config='dagn-s/dagn', batch=3))\nlr = 0.5\n")
+    mine = load_stages(tmp_path / "mine.py")["dagn"]
+    assert (mine.batch, mine.lr, mine.network.residual) == (3, 0.5, True)
     with pytest.raises(UsageError, match="KEY=VALUE"):
         parse_options(["lr"])
     with pytest.raises(UsageError, match="nowhere.*dagn-s/joint"):
