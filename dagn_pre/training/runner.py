@@ -61,17 +61,16 @@ class GainMetric(BaseMetric):
         compressed, original, quality = data_batch
         for jpeg, target, qf, restored in zip(compressed, original, quality.tolist(), data_samples):
             jpeg, target = (image.permute(1, 2, 0).numpy() for image in (jpeg, target))
-            for name, measure in (("psnr", metrics.psnr), ("psnrb", metrics.psnr_b)):
-                self.results.append((f"{name}_gain_{qf}", measure(restored, target) - measure(jpeg, target)))
+            measures = {"psnr": metrics.psnr, "psnrb": metrics.psnr_b}
+            self.results.append(
+                {f"{name}_gain_{qf}": measure(restored, target) - measure(jpeg, target) for name, measure in measures.items()}
+            )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         values: dict[str, list[float]] = {}
-        for name, gain in results:
+        for name, gain in (item for gains in results for item in gains.items()):
             values.setdefault(name, []).append(gain)
         return {name: float(np.mean(gains)) for name, gains in values.items()}
-
-    def evaluate(self, size: int) -> dict:
-        return super().evaluate(2 * size)  # two figures per image
 
 
 class StepLoop(BaseLoop):
@@ -157,7 +156,7 @@ class StepLoop(BaseLoop):
             runner.metrics = runner.val_loop.run()
         if last:
             with runner.averaged():
-                runner.stage.finish(runner.photographs)
+                runner.stage.finish(runner.photographs, runner.cfg.vector_images)
         if last or self._iter % self.save_interval == 0:
             runner.save()
 

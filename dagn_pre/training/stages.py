@@ -23,6 +23,7 @@ from dagn_pre.networks.autoencoder import QUALITY_CLASSES, AutoEncoder, Discrimi
 from dagn_pre.networks.dagn import DAGN, DAGNConfig, Guidance
 from dagn_pre.networks.resnet import ResNetEncoder
 from dagn_pre.training import checkpoint
+from dagn_pre.training.dial import mean_vectors
 
 Losses = tuple[dict[str, Tensor], dict[str, Tensor]]
 
@@ -82,8 +83,8 @@ class Stage(BaseModel):
         """The methods that ``torch.compile`` replaces."""
         raise NotImplementedError
 
-    def finish(self, photographs: list[np.ndarray]) -> None:
-        """Called once after the last step, before the last checkpoint."""
+    def finish(self, photographs: list[np.ndarray], sample: int) -> None:
+        """Called once after the last step, before the last checkpoint; ``sample``: photographs to measure on."""
 
     def forward(self, compressed: Tensor, original: Tensor, quality: Tensor, mode: str = "loss") -> Losses | list[np.ndarray]:
         if mode == "loss":
@@ -203,10 +204,8 @@ class SensitiveStage(Stage):
             "QF_error": error,
         }
 
-    def finish(self, photographs: list[np.ndarray]) -> None:
-        from dagn_pre.training.dial import mean_vectors
-
-        self.predictor.vectors.copy_(mean_vectors(self.auto_encoder.encoder, photographs))
+    def finish(self, photographs: list[np.ndarray], sample: int) -> None:
+        self.predictor.vectors.copy_(mean_vectors(self.auto_encoder.encoder, photographs, sample=sample))
 
 
 class RestorationStage(Stage):
@@ -287,11 +286,9 @@ class RestorationStage(Stage):
             losses["loss_quality"] = quality_loss(self.predictor(guidance.sensitive_vector.detach()), quality)
         return losses, {"JPEG_pixels": F.l1_loss(compressed, original)}
 
-    def finish(self, photographs: list[np.ndarray]) -> None:
-        from dagn_pre.training.dial import mean_vectors
-
+    def finish(self, photographs: list[np.ndarray], sample: int) -> None:
         if self.end_to_end and self.network.config.sensitive:  # otherwise they came with P_qf
-            self.predictor.vectors.copy_(mean_vectors(self.network.encoder_cs, photographs))
+            self.predictor.vectors.copy_(mean_vectors(self.network.encoder_cs, photographs, sample=sample))
 
 
 def narrowed(guidance: Guidance, dtype: torch.dtype) -> Guidance:

@@ -29,6 +29,7 @@ clip = 1.0
 ema_decay = None
 lambda_ci = 1.0  # Fig. 13: the best of the paper's sweep
 lambda_cs = 1.0
+vector_images = 64
 end_to_end = False
 insensitive_from = None
 sensitive_from = None
