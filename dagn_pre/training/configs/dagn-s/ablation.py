@@ -1,6 +1,6 @@
 # Table V and Fig. 13: each row a training of its own, at one budget and seed; stages that rows share are trained once.
 _base_ = "joint.py"
-stages = dict(insensitive=dict(steps=300), sensitive=dict(steps=300), dagn=dict(steps=600, patch=64, validation_images=0))
+stages = dict(insensitive=dict(steps=300), sensitive=dict(steps=300), dagn=dict(steps=1000, patch=64, validation_images=0))
 warmup = 50
 save_every = 10000
 tensorboard = False
@@ -16,6 +16,7 @@ rows = {
     "+ CSGM": {_ + "insensitive": False, _ + "fusion": False},
     "+ CFM": {_ + "insensitive": False, _ + "sensitive": False},
     "+ CIGM + CSGM + CFM": {},
+    "end to end": {"stages.dagn.end_to_end": True, "stages.dagn.steps": 1600},  # stage 1's steps too, spent on the pixels
     "lambda_ci 0.1": {"stages.insensitive.lambda_ci": 0.1},
     "lambda_ci 10": {"stages.insensitive.lambda_ci": 10.0},
     "lambda_cs 0.1": {"stages.sensitive.lambda_cs": 0.1},
