@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-HELP = "Show format, size, subsampling, and the quality that header and pixels tell."
+HELP = "Show format, size, subsampling, the quality that header and pixels tell, and, drawn, the features behind it."
 EXAMPLE = "dagn-pre inspect photo.jpg --json"
 
 
@@ -16,14 +16,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="dagn-s", help="whose quality predictor estimates blind")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", action="store_true", help="print a JSON list, one object per file")
+    parser.add_argument("--features", action="store_true", help="also draw both encoders' features of each file and its JPEG")
+    parser.add_argument("--qf", type=int, default=10, help="of that JPEG, 1..100 (default: 10)")
+    parser.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="for the drawings (default: here)")
 
 
 def run(options: argparse.Namespace) -> int:
+    from dagn_pre import codec
     from dagn_pre.errors import DagnPreError, UsageError
     from dagn_pre.images import find_images, header
     from dagn_pre.restorer import Restorer
 
-    restorer = Restorer(options.model, options.device)
+    features = _drawing_room() if options.features else None
+    restorer = (features.load if features else Restorer)(options.model, options.device)
+    codec.check_quality(options.qf)
     paths = [path for given in options.files for path in (find_images(given) if given.is_dir() else [given])]
     if not paths:
         raise UsageError(f"no images in {', '.join(map(str, options.files))}")
@@ -42,6 +48,9 @@ def run(options: argparse.Namespace) -> int:
                 "standard_tables": info.quality.standard if info.quality else None,
                 "blind_quality": restorer.quality(path, blind=True).value,
             }
+            if features:
+                row["features"] = str(options.output / f"{path.name}-features.png")  # a.jpg and a.png have one each
+                features.draw(restorer, path, options.qf, Path(row["features"]))
         except DagnPreError as error:
             failed += 1
             row = {"file": str(path), "error": str(error)}
@@ -54,6 +63,16 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _drawing_room():
+    from dagn_pre.errors import DagnPreError
+
+    try:
+        from dagn_pre.benchmarks import features
+    except ImportError as error:
+        raise DagnPreError(f'inspect --features needs matplotlib ({error}): pip install "dagn-pre[benchmarks]"') from error
+    return features
+
+
 def _line(row: dict) -> str:
     parts = [row["format"], f"{row['width']}x{row['height']}", row["mode"]]
     if row["subsampling"]:
@@ -62,4 +81,5 @@ def _line(row: dict) -> str:
         tables = "" if row["standard_tables"] else " (nearest; tables are not IJG's)"
         parts.append(f"header QF {row['header_quality']}{tables}")
     parts.append(f"blind QF {row['blind_quality']}")
-    return f"{row['file']}: {', '.join(parts)}"
+    drawn = f"; features in {row['features']}" if "features" in row else ""
+    return f"{row['file']}: {', '.join(parts)}{drawn}"
