@@ -1,4 +1,4 @@
-"""What the quality dial turns to: the mean compression-sensitive vector of each QF over the training set."""
+"""Compression-sensitive vectors of whole crops at every QF: their means are what the quality dial turns to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHUNK = 25  # compressed versions of one crop that share a batch
 
 
 @torch.no_grad()
-def mean_vectors(
+def sensitive_vectors(
     encoder: nn.Module,
     photographs: Sequence[np.ndarray],
     qualities: Sequence[int] = range(1, QUALITY_CLASSES + 1),
@@ -25,28 +25,27 @@ def mean_vectors(
     sample: int = 64,
     side: int = 256,
 ) -> Tensor:
-    """The mean over photographs of the spatial mean of E_cs, per QF; goes into ``QualityPredictor.vectors``.
+    """The spatial mean of E_cs for ``sample`` photographs at every QF.
 
-    ``sample`` photographs are drawn by ``seed`` and one crop of each is compressed (4:2:0, grid at the corner) at every QF.
-    The QFs thus differ in their compression alone, never in their content, and the table needs no smoothing. QF 100 stands
-    for originals, as in P_qf: its crops are left uncompressed.
+    The photographs are drawn by ``seed``; one crop of each is compressed (4:2:0, grid at the corner) at every QF. QF 100
+    stands for originals, as in P_qf: its crops are left uncompressed.
 
     Args:
         encoder: E_cs, (B, 3, H, W) in [0, 1] -> (B, features, H / 16, W / 16); it comes back in the mode it was in.
         photographs: (H, W, 3) uint8 RGB, at least 16 pixels a side; crops are of ``side`` pixels or what there is.
 
     Returns:
-        (len(qualities), features) float32, on the CPU.
+        (photographs, len(qualities), features) float32, on the CPU.
 
     Raises:
         UsageError: no photographs, or one that is too small.
     """
     if not photographs or min(min(image.shape[:2]) for image in photographs) < DAGN.stride:
-        raise UsageError(f"mean vectors need photographs of at least {DAGN.stride} pixels a side")
+        raise UsageError(f"compression-sensitive vectors need photographs of at least {DAGN.stride} pixels a side")
     rng = np.random.default_rng(seed)
     device, training = next(encoder.parameters()).device, encoder.training
     chosen = rng.permutation(len(photographs))[:sample]
-    total = 0
+    vectors = []
     encoder.eval()
     try:
         for image in (photographs[index] for index in chosen):
@@ -55,8 +54,15 @@ def mean_vectors(
             crop = np.ascontiguousarray(image[top : top + height, left : left + width])
             versions = [crop if quality == QUALITY_CLASSES else codec.compress(crop, quality) for quality in qualities]
             batches = torch.from_numpy(np.stack(versions)).permute(0, 3, 1, 2).split(CHUNK)
-            means = [encoder(batch.to(device).float() / 255).mean((2, 3)).double().cpu() for batch in batches]
-            total = total + torch.cat(means)
+            vectors.append(torch.cat([encoder(batch.to(device).float() / 255).mean((2, 3)).float().cpu() for batch in batches]))
     finally:
         encoder.train(training)
-    return (total / len(chosen)).float()
+    return torch.stack(vectors)
+
+
+def mean_vectors(encoder: nn.Module, photographs: Sequence[np.ndarray], *arguments, **options) -> Tensor:
+    """The mean over photographs of :func:`sensitive_vectors`, (len(qualities), features): ``QualityPredictor.vectors``.
+
+    The QFs differ in their compression alone, never in their content, so the table needs no smoothing.
+    """
+    return sensitive_vectors(encoder, photographs, *arguments, **options).mean(0)
