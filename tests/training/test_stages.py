@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
 from dagn_pre.training.runner import BFloat16OptimWrapper
-from dagn_pre.training.stages import InsensitiveStage, RestorationStage, SensitiveStage, quality_loss
+from dagn_pre.training.stages import InsensitiveStage, RestorationStage, SensitiveStage, quality_loss, settle
 from tests.conftest import TINY
 from tests.training import runs
 
@@ -98,6 +98,23 @@ def test_sensitive_stage_ends_with_the_mean_vectors(photos, tmp_path):
     stage.load_state_dict(state)
     expected = mean_vectors(stage.auto_encoder.encoder, load_photographs([photos], 32)[0])
     assert torch.allclose(state["predictor.vectors"], expected, atol=1e-5) and expected.abs().sum() > 0
+
+
+def test_settling_fits_the_predictor_to_whole_photographs(photos):
+    from dagn_pre.training.data import load_photographs
+    from dagn_pre.training.dial import sensitive_vectors
+
+    torch.manual_seed(0)
+    stage, photographs = SensitiveStage(TINY), load_photographs([photos], 32)[0]
+    vectors, truth = sensitive_vectors(stage.auto_encoder.encoder, photographs).flatten(0, 1), torch.arange(1, 101)
+
+    def error() -> float:
+        return (stage.predictor.quality(vectors) - truth.repeat(len(photographs))).abs().mean().item()
+
+    before, encoder = error(), [value.clone() for value in stage.auto_encoder.state_dict().values()]
+    settle(stage.predictor, stage.auto_encoder.encoder, photographs, len(photographs))
+    assert error() < 0.7 * before
+    assert all(torch.equal(a, b) for a, b in zip(encoder, stage.auto_encoder.state_dict().values()))
 
 
 def test_restoration_learns_and_leaves_the_encoders_alone(photos, tmp_path, encoders):

@@ -1,6 +1,10 @@
 # Table V and Fig. 13: each row a training of its own, at one budget and seed; stages that rows share are trained once.
 _base_ = "joint.py"
-stages = dict(insensitive=dict(steps=300), sensitive=dict(steps=300), dagn=dict(steps=1000, patch=64, validation_images=0))
+stages = dict(
+    insensitive=dict(steps=300, patch=64, lr=1e-3),
+    sensitive=dict(steps=300, patch=96, vector_images=64),
+    dagn=dict(steps=1000, patch=64, validation_images=0),
+)
 warmup = 50
 save_every = 10000
 tensorboard = False

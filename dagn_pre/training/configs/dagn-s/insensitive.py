@@ -1,3 +1,5 @@
 _base_ = "base.py"
 stage = "insensitive"
-steps = 2500
+patch = 96
+steps = 5400
+lr = 2e-3
