@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.files import atomic_path
@@ -139,15 +140,19 @@ def load(model: str | Path) -> Loaded:
         modules["quality"] = QualityPredictor(modules["network"].encoder_cs.out_channels).eval()
     with safe_open(known.weights, framework="pt") as file:
         found = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118, not a dict
-    expected = modules.state_dict()
-    wrong = sorted(set(found) ^ set(expected))
-    wrong += [key for key in found if key in expected and found[key].shape != expected[key].shape]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise WeightsError(f"{known.weights}: does not fit its network; these keys differ: {', '.join(wrong[:3])}{more}")
+    check_keys(modules.state_dict(), found, str(known.weights))
     modules.load_state_dict(found)
     modules.requires_grad_(False)
     return Loaded(modules["network"], modules["quality"] if config.sensitive else None, metadata["card"])
+
+
+def check_keys(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> None:
+    """Raise WeightsError, naming the first keys that differ, unless both hold the same keys and shapes."""
+    wrong = sorted(set(expected) ^ set(found))
+    wrong += [key for key in expected if key in found and expected[key].shape != found[key].shape]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise WeightsError(f"{source} does not fit; these keys differ: {', '.join(wrong[:3])}{more}")
 
 
 def save(

@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-quality", type=int, metavar="QF", help="leave images of this quality or better (default: 90)"
     )
+    parser.add_argument(
+        "--assume-quality", dest="quality", type=int, metavar="QF", help="restore every image as one of this quality, 1..100"
+    )
     parser.add_argument("--strength", type=float, help="scale of the correction (default: 1)")
     parser.add_argument(
         "--splits", nargs="+", default=["val", "test", "tta"], metavar="SPLIT",
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.exists() and not args.overwrite:
         raise UsageError(f"{args.output} exists already; choose another file, or replace it with --overwrite")
-    options = {key: getattr(args, key) for key in ("device", "max_quality", "strength")}
+    options = {key: getattr(args, key) for key in ("device", "max_quality", "quality", "strength")}
     changes = insert_file(
         args.config,
         args.output,

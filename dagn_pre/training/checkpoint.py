@@ -16,11 +16,9 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from dagn_pre.errors import TrainingError, WeightsError
 from dagn_pre.files import atomic_path
@@ -87,12 +85,3 @@ def read(source: str | Path) -> dict:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(f"{path}: not a checkpoint of dagn-pre train (no format {FORMAT!r})")
     return state
-
-
-def check_keys(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> None:
-    """Raise WeightsError, naming the first keys that differ, unless both hold the same keys and shapes."""
-    wrong = sorted(set(expected) ^ set(found))
-    wrong += [key for key in expected if key in found and expected[key].shape != found[key].shape]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise WeightsError(f"{source} does not fit; these keys differ: {', '.join(wrong[:3])}{more}")

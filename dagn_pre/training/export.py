@@ -47,7 +47,7 @@ def _from_checkpoint(source: str | Path) -> tuple[DAGN, QualityPredictor | None,
     if network.config.sensitive:
         modules["predictor"] = QualityPredictor(network.encoder_cs.out_channels)
     name = f"{source}: a checkpoint of stage {state['stage']}, for export,"
-    checkpoint.check_keys(modules.state_dict(), state["state_dict"], name)
+    models.check_keys(modules.state_dict(), state["state_dict"], name)
     modules.load_state_dict(state["state_dict"])
     modules.eval()
     card = {

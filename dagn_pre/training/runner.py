@@ -26,7 +26,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dagn_pre import metrics
+from dagn_pre import metrics, models
 from dagn_pre.errors import TrainingError, UsageError
 from dagn_pre.files import write_atomic
 from dagn_pre.networks.dagn import DAGNConfig
@@ -350,7 +350,7 @@ class StageRunner(Runner):
     def _load(self, path: Path) -> dict:
         state = checkpoint.read(path)
         name = f"{path}: a checkpoint of stage {state['stage']}, for stage {self.cfg.stage},"
-        checkpoint.check_keys(self.stage.state_dict(), state["state_dict"], name)
+        models.check_keys(self.stage.state_dict(), state["state_dict"], name)
         self.call_hook("after_load_checkpoint", checkpoint=state)
         self.stage.load_state_dict(state["state_dict"])
         self.history = {key: value for key, value in state["history"].items() if key != self.cfg.stage}

@@ -18,6 +18,7 @@ from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dagn_pre import models
 from dagn_pre.errors import UsageError
 from dagn_pre.networks.autoencoder import QUALITY_CLASSES, AutoEncoder, Discriminator, QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig, Guidance
@@ -279,7 +280,7 @@ class RestorationStage(Stage):
             with torch.device("meta"):
                 expected = STAGES[name](self.network.config).state_dict()
             found = state["state_dict"]
-            checkpoint.check_keys(expected, found, f"{sources[name]}: a checkpoint of stage {state['stage']}, for {name}_from,")
+            models.check_keys(expected, found, f"{sources[name]}: a checkpoint of stage {state['stage']}, for {name}_from,")
             part = "auto_encoder.encoder."
             encoder.load_state_dict({k.removeprefix(part): v for k, v in found.items() if k.startswith(part)})
             if name == "sensitive":

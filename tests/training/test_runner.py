@@ -277,7 +277,7 @@ def test_two_processes_train_to_the_curve_of_one_with_the_doubled_batch(stage, p
     assert np.abs(windows[1] / windows[0] - 1).max() < 0.15
     assert np.abs(windows[1] - windows[0]).mean() < np.abs(windows[2] - windows[0]).mean()
     same_shapes = [checkpoint.read(tmp_path / run)["state_dict"] for run in ("one", "two")]
-    checkpoint.check_keys(*same_shapes, "two processes")
+    models.check_keys(*same_shapes, "two processes")
 
 
 def test_configs_are_read_by_name_and_checked(tmp_path):
