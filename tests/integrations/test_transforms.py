@@ -243,9 +243,9 @@ def test_on_error_decides_about_images_that_cannot_be_restored(weights, shape, m
     assert "strange.tif" in message and logger == "current" and level == logging.WARNING
 
 
-def test_repr_shows_the_options(weights):
+def test_repr_shows_the_options():
     assert repr(JPEGCompress((10, 40))) == "JPEGCompress(quality=(10, 40), subsampling='4:2:0', prob=1.0)"
-    again = eval(repr(DAGNRestore(weights, strength=0.5, quality=30)))
+    again = eval(repr(DAGNRestore("dagn-s", strength=0.5, quality=30)))
     assert again.options["strength"] == 0.5 and again.options["quality"] == 30
 
 

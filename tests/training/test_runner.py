@@ -309,6 +309,8 @@ def test_shipped_dagn_configs_are_the_registered_networks():
     for name in ("insensitive", "sensitive", "dagn"):
         stage = load_stages(f"dagn/{name}")[name]
         assert models.DAGNConfig.from_dict(stage.network.to_dict()) == models.get("dagn").config and stage.amp == "bf16"
+        compact = load_stages(f"dagn-s/{name}")[name]
+        assert models.DAGNConfig.from_dict(compact.network.to_dict()) == models.get("dagn-s").config
 
 
 def test_export_half_precision_from_a_checkpoint(photos, tmp_path, encoders):

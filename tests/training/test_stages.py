@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import nn
+from torch.nn import functional as F
 
+from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
+from dagn_pre.training import stages
+from dagn_pre.training.dial import sensitive_vectors
 from dagn_pre.training.runner import BFloat16OptimWrapper
-from dagn_pre.training.stages import InsensitiveStage, RestorationStage, SensitiveStage, quality_loss, settle
-from tests.conftest import TINY
+from dagn_pre.training.stages import InsensitiveStage, RestorationStage, SensitiveStage, quality_loss
+from tests.conftest import TINY, photograph
 from tests.training import runs
 
 
@@ -100,21 +105,33 @@ def test_sensitive_stage_ends_with_the_mean_vectors(photos, tmp_path):
     assert torch.allclose(state["predictor.vectors"], expected, atol=1e-5) and expected.abs().sum() > 0
 
 
-def test_settling_fits_the_predictor_to_whole_photographs(photos):
-    from dagn_pre.training.data import load_photographs
-    from dagn_pre.training.dial import sensitive_vectors
+class Edges(nn.Module):
+    """A stand-in for E_cs whose features do tell qualities apart: how many differences to the neighbours exceed a threshold."""
 
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.thresholds = nn.Parameter(torch.logspace(-3, -1, features)[:, None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        differences = (x - F.avg_pool2d(x, 3, 1, 1)).abs().mean(1, keepdim=True)
+        return F.avg_pool2d((differences > self.thresholds).float(), 16)
+
+
+@pytest.mark.parametrize("steps, falls", [(0, False), (1000, True)])
+def test_settling_fits_the_predictor_to_whole_photographs(steps, falls, monkeypatch):
+    monkeypatch.setattr(stages, "SETTLE_STEPS", steps)
     torch.manual_seed(0)
-    stage, photographs = SensitiveStage(TINY), load_photographs([photos], 32)[0]
-    vectors, truth = sensitive_vectors(stage.auto_encoder.encoder, photographs).flatten(0, 1), torch.arange(1, 101)
+    photographs = [photograph(64, 80, seed) for seed in range(3)]
+    encoder, predictor = Edges(32), QualityPredictor(32)
+    vectors, truth = sensitive_vectors(encoder, photographs), torch.arange(1, 101).repeat(3)
 
     def error() -> float:
-        return (stage.predictor.quality(vectors) - truth.repeat(len(photographs))).abs().mean().item()
+        return (predictor.quality(vectors.flatten(0, 1)) - truth).abs().mean().item()
 
-    before, encoder = error(), [value.clone() for value in stage.auto_encoder.state_dict().values()]
-    settle(stage.predictor, stage.auto_encoder.encoder, photographs, len(photographs))
-    assert error() < 0.7 * before
-    assert all(torch.equal(a, b) for a, b in zip(encoder, stage.auto_encoder.state_dict().values()))
+    before, thresholds = error(), encoder.thresholds.clone()
+    stages.settle(predictor, encoder, photographs, 3)
+    assert (error() < 0.7 * before) == falls
+    assert torch.allclose(predictor.vectors, vectors.mean(0)) and torch.equal(encoder.thresholds, thresholds)
 
 
 def test_restoration_learns_and_leaves_the_encoders_alone(photos, tmp_path, encoders):
