@@ -310,7 +310,13 @@ def test_shipped_dagn_configs_are_the_registered_networks():
         stage = load_stages(f"dagn/{name}")[name]
         assert models.DAGNConfig.from_dict(stage.network.to_dict()) == models.get("dagn").config and stage.amp == "bf16"
         compact = load_stages(f"dagn-s/{name}")[name]
+        assert not compact.end_to_end
         assert models.DAGNConfig.from_dict(compact.network.to_dict()) == models.get("dagn-s").config
+
+
+def test_the_end_to_end_variant_is_stage_2_without_stage_1():
+    staged, variant = (load_stages(f"dagn-s/{name}")["dagn"] for name in ("dagn", "end_to_end"))
+    assert variant.end_to_end and {**variant.to_dict(), "end_to_end": False} == staged.to_dict()
 
 
 def test_export_half_precision_from_a_checkpoint(photos, tmp_path, encoders):

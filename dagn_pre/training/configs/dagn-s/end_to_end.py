@@ -1,0 +1,2 @@
+_base_ = "dagn.py"
+end_to_end = True
