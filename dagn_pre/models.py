@@ -32,9 +32,9 @@ FORMAT = "dagn-pre-weights-2"
 SHIPPED = Path(__file__).parent / "weights"
 
 COMPACT = DAGNConfig(
-    widths=(16, 32, 64, 128),
-    blocks=(1, 1, 2, 2),
-    guided_blocks=(1, 1, 1),
+    widths=(32, 64, 96, 128),
+    blocks=(1, 2, 2, 2),
+    guided_blocks=(2, 2, 1),
     encoder_depth=18,
     encoder_width=16,
     guider_widths=(128, 64),
