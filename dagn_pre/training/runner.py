@@ -156,7 +156,7 @@ class StepLoop(BaseLoop):
             runner.metrics = runner.val_loop.run()
         if last:
             with runner.averaged():
-                runner.stage.finish(runner.photographs, runner.cfg.vector_images)
+                runner.stage.finish(runner.photographs, runner.cfg.vector_images, runner.cfg.settle_steps)
         if last or self._iter % self.save_interval == 0:
             runner.save()
 
@@ -374,7 +374,7 @@ class StageRunner(Runner):
 STAGE_KEYS = {
     "insensitive": ("channels_last", "lambda_ci"),
     "sensitive": ("channels_last", "lambda_cs"),
-    "dagn": ("channels_last", "end_to_end"),
+    "dagn": ("channels_last", "end_to_end", "lambda_blocking"),
 }  # what a stage's class takes of the configuration
 
 

@@ -5,17 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dagn_pre.training import stages
 from tests.conftest import photograph
 from tests.training import runs
-
-
-@pytest.fixture(scope="session", autouse=True)
-def settle_briefly():
-    """The end of stage 1b takes longer than the few steps before it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "SETTLE_STEPS", 10)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ SMALL = {
     "save_every": 2,
     "log_every": 1,
     "validation_images": 0,
+    "settle_steps": 10,
     "tensorboard": False,
     "amp": None,
 }

@@ -11,10 +11,9 @@ from torch.nn import functional as F
 
 from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
-from dagn_pre.training import stages
 from dagn_pre.training.dial import sensitive_vectors
 from dagn_pre.training.runner import BFloat16OptimWrapper
-from dagn_pre.training.stages import InsensitiveStage, RestorationStage, SensitiveStage, quality_loss
+from dagn_pre.training.stages import InsensitiveStage, RestorationStage, SensitiveStage, blocking, quality_loss, settle
 from tests.conftest import TINY, photograph
 from tests.training import runs
 
@@ -105,6 +104,25 @@ def test_sensitive_stage_ends_with_the_mean_vectors(photos, tmp_path):
     assert torch.allclose(state["predictor.vectors"], expected, atol=1e-5) and expected.abs().sum() > 0
 
 
+@pytest.mark.parametrize("shift", [0, 3])
+def test_blocking_is_the_blocking_effect_of_psnr_b_wherever_the_grid_lies(shift):
+    from dagn_pre import codec, metrics
+
+    original = photograph(72, 72, 0, noise=0)
+    compressed = codec.compress(original, 5)
+
+    def loss(image: np.ndarray) -> float:
+        window = image[shift : shift + 64, shift : shift + 64]
+        return blocking(torch.from_numpy(window.copy()).permute(2, 0, 1)[None] / 255).item()
+
+    assert loss(compressed) > 5 * loss(original) >= 0
+    if not shift:  # against the metric: 10^(-PSNR-B / 10) = MSE + log2(8) / log2(64) times the same difference
+        window = np.ascontiguousarray(compressed[:64, :64])
+        other = np.full_like(window, 128)
+        mse, with_effect = (10 ** (-metric(window, other) / 10) for metric in (metrics.psnr, metrics.psnr_b))
+        assert 3 * loss(compressed) * 0.5 == pytest.approx(with_effect - mse, rel=0.02)
+
+
 class Edges(nn.Module):
     """A stand-in for E_cs whose features do tell qualities apart: how many differences to the neighbours exceed a threshold."""
 
@@ -118,8 +136,7 @@ class Edges(nn.Module):
 
 
 @pytest.mark.parametrize("steps, falls", [(0, False), (1000, True)])
-def test_settling_fits_the_predictor_to_whole_photographs(steps, falls, monkeypatch):
-    monkeypatch.setattr(stages, "SETTLE_STEPS", steps)
+def test_settling_fits_the_predictor_to_whole_photographs(steps, falls):
     torch.manual_seed(0)
     photographs = [photograph(64, 80, seed) for seed in range(3)]
     encoder, predictor = Edges(32), QualityPredictor(32)
@@ -129,7 +146,7 @@ def test_settling_fits_the_predictor_to_whole_photographs(steps, falls, monkeypa
         return (predictor.quality(vectors.flatten(0, 1)) - truth).abs().mean().item()
 
     before, thresholds = error(), encoder.thresholds.clone()
-    stages.settle(predictor, encoder, photographs, 3)
+    settle(predictor, encoder, photographs, 3, steps)
     assert (error() < 0.7 * before) == falls
     assert torch.allclose(predictor.vectors, vectors.mean(0)) and torch.equal(encoder.thresholds, thresholds)
 
