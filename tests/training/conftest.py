@@ -3,10 +3,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from tests.conftest import photograph
 from tests.training import runs
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums over several threads differ in their last digits from run to run, and training makes that visible."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
