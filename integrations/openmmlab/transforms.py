@@ -136,7 +136,7 @@ class DAGNRestore(BaseTransform):
         image = results["img"]
         try:
             check_channels(image)
-            restored = restorer(image, quality=self.quality(results), channel_order="bgr")
+            restored = restorer(image, quality=known_quality(results, self.backend_args), channel_order="bgr")
         except ImageError as error:
             if self.on_error == "raise":
                 raise ImageError(f"cannot restore {named(results)}: {error}") from error
@@ -146,22 +146,24 @@ class DAGNRestore(BaseTransform):
         results["dagn_restored"] = restored is not image
         return results
 
-    def quality(self, results: dict) -> codec.Quality | int | None:
-        """What is known of the image's quality before looking at its pixels; None if nothing is."""
-        noted, path = results.get("jpeg_quality"), results.get("img_path")
-        if noted is not None or not path:  # arrays come with img_path=None
-            return noted
-        try:
-            header = images.header(fileio.get(path, backend_args=self.backend_args))
-        except (OSError, ImageError):  # the loader got its pixels elsewhere, or from a format without such a header
-            return None
-        # A file of another size is not what the pixels are from; EXIF may have turned them.
-        same = sorted((header.height, header.width)) == sorted(results["img"].shape[:2])
-        return header.quality if same else None
-
     def __repr__(self) -> str:
         options = dict(self.options, on_error=self.on_error, backend_args=self.backend_args)
         return f"DAGNRestore({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+
+
+def known_quality(results: dict, backend_args: dict | None) -> codec.Quality | int | None:
+    """What is known of the image's quality before looking at its pixels: as JPEGCompress noted it, else from the header of
+    the file at img_path, read through mmengine.fileio with ``backend_args``; None if nothing is."""
+    noted, path = results.get("jpeg_quality"), results.get("img_path")
+    if noted is not None or not path:  # arrays come with img_path=None
+        return noted
+    try:
+        header = images.header(fileio.get(path, backend_args=backend_args))
+    except (OSError, ImageError):  # the loader got its pixels elsewhere, or from a format without such a header
+        return None
+    # A file of another size is not what the pixels are from; EXIF may have turned them.
+    same = sorted((header.height, header.width)) == sorted(results["img"].shape[:2])
+    return header.quality if same else None
 
 
 def check_place(step: BaseTransform, results: dict) -> None:
