@@ -26,7 +26,7 @@ AUTO_TILE = 1024
 AUTO_TILE_PIXELS = 2048 * 2048  # untiled up to here
 BATCH_PIXELS = 1024 * 1024  # images of equal padded size share a batch up to here
 
-ImageLike = str | Path | bytes | Image.Image | np.ndarray
+ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor
 Hint = int | Quality | None
 
 
@@ -91,10 +91,15 @@ class _Item:
     """One image on its way: what came in, its pixels, what is known of its quality, how to give it back."""
 
     source: ImageLike
-    rgb: np.ndarray
+    rgb: np.ndarray | Tensor  # a tensor where one came in: (3, H, W), on its own device
     quality: Quality | None
     pixels: images.Pixels | None = None
     opened: Image.Image | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return tuple(self.rgb.shape[1:] if isinstance(self.rgb, Tensor) else self.rgb.shape[:2])
 
 
 class Restorer:
@@ -161,12 +166,13 @@ class Restorer:
 
         Args:
             image: a path or the bytes of a file (gives an (H, W, 3) uint8 RGB array, upright), a PIL image (gives a PIL
-                image), an (H, W, 3) uint8 array (gives an array in the same channel order), or a list or tuple of these
-                (gives a list; images of equal padded size share a batch). Which kinds of images work:
-                :mod:`dagn_pre.images`.
+                image), an (H, W, 3) uint8 array (gives an array in the same channel order), a (3, H, W) uint8 tensor on any
+                device (gives a tensor on that device, in the same channel order; its pixels never leave the restorer's
+                device), or a list or tuple of these (gives a list; images of equal padded size share a batch). An image
+                that is skipped comes back as the same object. Which kinds of images work: :mod:`dagn_pre.images`.
             quality: what the caller knows of the QF, one for all or one per image. It decides only whether the image is
                 skipped (for more, see the constructor's ``quality``). None: a JPEG's header, else P_qf's blind estimate.
-            channel_order: "rgb" or "bgr", of arrays only.
+            channel_order: "rgb" or "bgr", of arrays and tensors only.
 
         Raises:
             ImageError: an image that cannot be read or is refused; the file is named.
@@ -203,26 +209,32 @@ class Restorer:
             if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
                 raise ImageError(f"an array must be (H, W, 3) uint8 with pixels, not {source.dtype} of shape {source.shape}")
             return _Item(source, source[..., ::-1] if channel_order == "bgr" else source, known)
+        if isinstance(source, Tensor):
+            if source.dtype != torch.uint8 or source.ndim != 3 or source.shape[0] != 3 or not source.numel():
+                found = f"{source.dtype} of shape {tuple(source.shape)}"
+                raise ImageError(f"a tensor must be (3, H, W) uint8 with pixels, not {found}")
+            return _Item(source, source.flip(0) if channel_order == "bgr" else source, known)
         if isinstance(source, Image.Image):
             opened, name = source, getattr(source, "filename", "") or "image"
         elif isinstance(source, (str, Path, bytes)):
             opened, name = images.open_image(source), images.label(source)
         else:
-            raise ImageError(f"an image must be a path, bytes, a PIL image or an array, not {type(source).__name__}")
+            raise ImageError(f"an image must be a path, bytes, a PIL image, an array or a tensor, not {type(source).__name__}")
         known = known or codec.header_quality(opened)
         pixels = images.Pixels.of(opened, name)
         return _Item(source, pixels.rgb, known, pixels, opened)
 
-    def _close(self, item: _Item, restored: np.ndarray | None, channel_order: str):
-        """Give back what came in, with ``restored`` pixels; None for untouched."""
-        rgb = item.rgb if restored is None else restored
+    def _close(self, item: _Item, restored: Tensor | None, channel_order: str):
+        """Give back what came in, with ``restored`` pixels, (3, H, W) uint8 RGB; None for untouched."""
+        if restored is None and isinstance(item.source, (np.ndarray, Tensor, Image.Image)):
+            return item.source
+        if isinstance(item.source, Tensor):  # copied, since autograd refuses what was made in inference mode
+            restored = restored.to(item.source.device)
+            return restored.flip(0) if channel_order == "bgr" else restored.clone()
+        rgb = item.rgb if restored is None else np.ascontiguousarray(restored.permute(1, 2, 0).cpu().numpy())
         if isinstance(item.source, np.ndarray):
-            if restored is None:
-                return item.source
             return np.ascontiguousarray(rgb[..., ::-1]) if channel_order == "bgr" else rgb
         if isinstance(item.source, Image.Image):
-            if restored is None:
-                return item.source
             rebuilt = item.pixels.rebuild(rgb)
             rebuilt.info = images.metadata(item.source)
             return rebuilt
@@ -232,12 +244,12 @@ class Restorer:
 
     def _restore(self, sources: list, hints: list, channel_order: str) -> list:
         items = [self._open(source, hint, channel_order) for source, hint in zip(sources, hints)]
-        restored: list[np.ndarray | None] = [None] * len(items)
+        restored: list[Tensor | None] = [None] * len(items)
         groups = defaultdict(list)  # padded size -> indices
         for index, item in enumerate(items):
             if self.options.strength == 0 or self._skips(item):
                 continue
-            height, width = item.rgb.shape[:2]
+            height, width = item.size
             groups[-(-height // DAGN.stride), -(-width // DAGN.stride)].append(index)
         for (rows, columns), indices in groups.items():
             size = max(1, BATCH_PIXELS // (rows * columns * DAGN.stride**2))
@@ -253,17 +265,19 @@ class Restorer:
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
-    def _tensor(self, arrays: list[np.ndarray]) -> Tensor:
-        """(H, W, 3) uint8 arrays of one padded size -> (B, 3, H', W') float32 in [0, 1] on the device."""
-        padded = [
-            self.network.pad(torch.tensor(array.copy()).to(self.device).permute(2, 0, 1)[None] / 255)
-            for array in arrays
+    def _tensor(self, rgbs: list[np.ndarray | Tensor]) -> Tensor:
+        """(H, W, 3) uint8 arrays or (3, H, W) uint8 tensors, of one padded size -> (B, 3, H', W') float32 in [0, 1] on the
+        device."""
+        tensors = [
+            rgb.to(self.device) if isinstance(rgb, Tensor) else torch.tensor(rgb.copy()).to(self.device).permute(2, 0, 1)
+            for rgb in rgbs
         ]
+        padded = [self.network.pad(tensor[None] / 255) for tensor in tensors]
         return torch.cat(padded).contiguous(memory_format=torch.channels_last)
 
     def _autocast(self) -> contextlib.AbstractContextManager:
-        if self.dtype == torch.float32:  # torch 2.1 knows no disabled autocast to float32 on the CPU
-            return contextlib.nullcontext()
+        if self.dtype == torch.float32:  # also where the caller's own autocast is on, as in training with AMP
+            return torch.autocast(self.device.type, enabled=False)
         return torch.autocast(self.device.type, self.dtype)
 
     @torch.inference_mode()
@@ -275,8 +289,9 @@ class Restorer:
         return [Quality(int(value), "blind") for value in self.predictor.quality(guidance.sensitive_vector.float()).tolist()]
 
     @torch.inference_mode()
-    def _restore_batch(self, items: list[_Item]) -> list[np.ndarray | None]:
-        """Restore images of one padded size; None for those whose blind quality says they need nothing."""
+    def _restore_batch(self, items: list[_Item]) -> list[Tensor | None]:
+        """Restore images of one padded size, as (3, H, W) uint8 tensors on the device; None for those whose blind quality
+        says they need nothing."""
         x = self._tensor([item.rgb for item in items])
         guidance = self._guide(x, self._vector)
         if self.predictor is not None and self._vector is None:
@@ -286,9 +301,9 @@ class Restorer:
         if all(skipped):
             return [None] * len(items)
         output = torch.lerp(x, self._tiled(x, guidance).float(), float(self.options.strength))
-        output = output.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        output = output.clamp(0, 1).mul(255).round().to(torch.uint8)
         return [
-            None if skip else np.ascontiguousarray(pixels[: item.rgb.shape[0], : item.rgb.shape[1]])
+            None if skip else pixels[:, : item.size[0], : item.size[1]]
             for item, skip, pixels in zip(items, skipped, output)
         ]
 

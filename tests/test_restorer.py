@@ -55,6 +55,26 @@ def test_bgr_is_rgb_reversed(tiny):
     assert np.array_equal(tiny(array[..., ::-1], channel_order="bgr"), tiny(array)[..., ::-1])
 
 
+def test_tensors_are_restored_as_arrays_are(tiny):
+    arrays = [photograph(50, 70, 0), photograph(33, 41, 1)]
+    tensors = [torch.from_numpy(array).permute(2, 0, 1) for array in arrays]
+    for order in ("rgb", "bgr"):
+        for after, expected in zip(tiny(tensors, channel_order=order), tiny(arrays, channel_order=order)):
+            assert after.dtype == torch.uint8 and not after.is_inference()  # autograd may use it
+            assert np.array_equal(after.permute(1, 2, 0).numpy(), expected)
+    skipped, restored = Restorer(tiny.options.model, device="cpu")(tensors, quality=[95, 10])
+    assert skipped is tensors[0] and not torch.equal(restored, tensors[1])
+    for wrong in (tensors[0].float(), tensors[0][:1], tensors[0][None], tensors[0][:, :0]):
+        with pytest.raises(ImageError, match=r"\(3, H, W\) uint8"):
+            tiny(wrong)
+
+
+def test_the_callers_autocast_changes_nothing(tiny):
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = tiny(photograph())
+    assert np.array_equal(inside, tiny(photograph()))
+
+
 def test_a_list_gives_what_single_calls_give(tiny):
     sources = [photograph(50, 70, 0), photograph(33, 41, 1), jpeg(20, 50, 70, 2), photograph(50, 66, 3)]
     together = tiny(sources)

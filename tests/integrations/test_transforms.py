@@ -143,20 +143,18 @@ def test_strength_zero_and_high_quality_leave_the_image(weights):
         assert step(results)["img"] is before and results["dagn_restored"] is False
 
 
-def test_quality_is_the_note_then_the_header_then_unknown(weights, data):
-    step = DAGNRestore(weights)
-
+def test_quality_is_the_note_then_the_header_then_unknown(data):
     def load(name: str) -> dict:
         return LoadImageFromFile()(dict(img_path=str(data / "JPEGImages" / name)))
 
-    assert step.quality({**load("q40.jpg"), "jpeg_quality": 20}) == 20
-    assert step.quality(load("q40.jpg")) == codec.Quality(40, "header", standard=True)
-    assert step.quality(load("lossless.png")) is None
-    assert step.quality(toy()) is None
-    assert step.quality(toy(img_path="frame-17")) is None  # a name, not a file
+    assert transforms.known_quality({**load("q40.jpg"), "jpeg_quality": 20}, None) == 20
+    assert transforms.known_quality(load("q40.jpg"), None) == codec.Quality(40, "header", standard=True)
+    assert transforms.known_quality(load("lossless.png"), None) is None
+    assert transforms.known_quality(toy(), None) is None
+    assert transforms.known_quality(toy(img_path="frame-17"), None) is None  # a name, not a file
     resized = load("q40.jpg")
     resized["img"] = resized["img"][:32]
-    assert step.quality(resized) is None  # the pixels are not that file's
+    assert transforms.known_quality(resized, None) is None  # the pixels are not that file's
 
 
 def test_quality_of_a_file_that_exif_turns(weights, tmp_path):
