@@ -17,10 +17,11 @@ from pycocotools.coco import COCO
 
 from dagn_pre.benchmarks import demo, hosts
 from dagn_pre.benchmarks.demo import render
-from dagn_pre.benchmarks.demo.train import TASKS, relocated
+from dagn_pre.benchmarks.train import ready, relocated
 from dagn_pre.errors import DagnPreError, UsageError
 
 COUNTS = {"train": 6, "val": 12}
+TASKS = ("faster_rcnn", "faster_rcnn_jpeg", "pspnet", "pspnet_jpeg")
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -144,7 +145,7 @@ def test_the_checkpoints_are_small_and_need_no_unpickling():
 def test_the_models_build_from_their_configs_and_load_strictly(task, root, tmp_path):
     cfg = config(task, root, tmp_path)
     init_default_scope(cfg.default_scope)
-    assert cfg.default_scope == {"faster_rcnn": "mmdet", "pspnet": "mmseg"}[task]
+    assert cfg.default_scope == ("mmdet" if task.startswith("faster_rcnn") else "mmseg")
     assert cfg.test_pipeline[0]["type"] == "LoadImageFromFile"
     model = MODELS.build(cfg.model)
     state = torch.load(cfg.load_from, map_location="cpu", weights_only=True)["state_dict"]
@@ -165,3 +166,21 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(render, "version", missing)
     with pytest.raises(DagnPreError, match=r"dagn-pre\[benchmarks\]"):
         demo.prepare(tmp_path / "data")
+
+
+def test_a_training_starts_from_what_an_earlier_one_left_else_from_what_ships(root, tmp_path):
+    assert ready("demo_pspnet", tmp_path, root).load_from == str(demo.CHECKPOINTS / "faster_rcnn.pth")
+    (tmp_path / "faster_rcnn.pth").touch()
+    cfg = ready("demo_pspnet", tmp_path, root)
+    assert cfg.load_from == str(tmp_path / "faster_rcnn.pth")
+    assert cfg.train_dataloader.dataset.data_root.rstrip("/") == str(root) and cfg.work_dir == str(tmp_path / "demo_pspnet")
+
+
+def test_the_variants_train_on_jpegs_and_test_on_the_same_images(root, tmp_path):
+    for task in ("faster_rcnn", "pspnet"):
+        plain, variant = (hosts.load(f"demo_{name}") for name in (task, f"{task}_jpeg"))
+        steps = variant.train_dataloader.dataset.pipeline
+        assert [step.type for step in steps][:2] == ["LoadImageFromFile", "JPEGCompress"]
+        assert [step for step in steps if step.type != "JPEGCompress"] == plain.train_dataloader.dataset.pipeline
+        assert variant.test_dataloader == plain.test_dataloader and variant.model == plain.model
+        assert variant.benchmark.variant_of == plain.benchmark.model

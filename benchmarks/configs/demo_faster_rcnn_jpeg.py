@@ -1,0 +1,25 @@
+# What users consider first instead of restoring: the demo's Faster R-CNN, fine-tuned on images that are JPEGs of any QF from 10
+# to 90 three times out of four.
+_base_ = ['./demo_faster_rcnn.py']
+
+checkpoint = 'faster_rcnn_jpeg.pth'
+load_from = 'faster_rcnn.pth'
+benchmark = dict(model='Faster R-CNN R18-FPN (width 16), JPEG-augmented', variant_of='Faster R-CNN R18-FPN (width 16)')
+custom_imports = dict(imports=['dagn_pre.integrations.openmmlab'])
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='JPEGCompress', quality=(10, 90), prob=0.75),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
+    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'flip', 'flip_direction')),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+
+max_epochs = 10  # half of what the model was trained for, at half of the rate
+train_cfg = dict(max_epochs=max_epochs)
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.05))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=60),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=max_epochs, eta_min=1e-5, convert_to_iter_based=True),
+]
