@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlparse
@@ -51,14 +54,23 @@ def digest(path: Path) -> str:
     return checksum.hexdigest()[:16]
 
 
-def read(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in a checkpoint, on the CPU: the file's ``state_dict`` if it has one, else the whole of it.
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint says of a model: its weights, and the classes it was trained on where the file names them."""
+
+    state: dict[str, torch.Tensor]
+    classes: tuple[str, ...] | None
+
+
+def read(path: Path) -> Checkpoint:
+    """The weights in a checkpoint, on the CPU: the file's ``state_dict`` if it has one (OpenMMLab's), else the whole of it
+    (torchvision's); and the classes in its ``meta``.
 
     Raises:
         WeightsError: not a checkpoint, damaged, without tensors, or one that would need unpickling of other code.
     """
     try:
-        content = torch.load(path, map_location="cpu", pickle_module=unpickler, weights_only=False)
+        content = load_safely(path)
     except unpickler.Refused as error:
         raise WeightsError(
             f"checkpoint {path} is not only weights ({error}): it is refused, since loading it could run any code; "
@@ -66,30 +78,121 @@ def read(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     except Exception as error:  # a damaged pickle can fail in any way
         raise WeightsError(f"checkpoint {path} cannot be read ({error}): it is damaged or of another kind") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    content = content if isinstance(content, dict) else {}
+    state = content.get("state_dict", content)
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(f"checkpoint {path} holds no state dict of tensors: save model.state_dict()")
     if all(name.startswith("module.") for name in state):  # saved from a DistributedDataParallel wrapper
         state = {name.removeprefix("module."): value for name, value in state.items()}
-    return state
+    return Checkpoint(state, classes_in(content.get("meta")))
 
 
-def load(model: torch.nn.Module, path: Path) -> None:
+def load_safely(path: Path):
+    """``torch.load`` that runs nothing of what the file names; raises ``unpickler.Refused`` where it would have to."""
+    if not hasattr(torch.serialization, "safe_globals"):  # torch before 2.4
+        return torch.load(path, map_location="cpu", pickle_module=unpickler, weights_only=False)
+    try:
+        with torch.serialization.safe_globals(unpickler.stand_ins()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        called = re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error))
+        if called:
+            raise unpickler.Refused(f"it would call {called[1]}") from error
+        raise
+
+
+def classes_in(meta) -> tuple[str, ...] | None:
+    """The class names in a checkpoint's ``meta``, as mmengine's hosts and those before them write it."""
+    meta = meta if isinstance(meta, dict) else {}
+    own = meta.get("dataset_meta")
+    found = (own.get("classes", own.get("CLASSES")) if isinstance(own, dict) else None) or meta.get("CLASSES")
+    if isinstance(found, (list, tuple)) and all(isinstance(name, str) for name in found):
+        return tuple(found) or None
+    return None
+
+
+def load(model: torch.nn.Module, path: Path, classes: Sequence[str] | None = None) -> None:
     """Fill ``model`` from a checkpoint; entries the model has no use for (EMA copies, say) are left aside.
 
+    Args:
+        classes: of the data that the model is to be tested on, in order; None where they are not known.
+
     Raises:
-        WeightsError: see :func:`read`; or weights of the model are missing, or of another shape.
+        WeightsError: see :func:`read`; weights of the model are missing or of another shape (the first keys of each kind
+            are named); or the checkpoint's classes are not ``classes``.
     """
-    try:
-        missing = model.load_state_dict(read(path), strict=False).missing_keys
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
+    checkpoint = read(path)
+    wanted, found = model.state_dict(), checkpoint.state
+    shapes = [key for key in wanted if key in found and wanted[key].shape != found[key].shape]
+    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
+    if classes and checkpoint.classes and (reason := other_classes(checkpoint.classes, classes)):
+        raise WeightsError(f"checkpoint {path} is of other classes: {reason}")
+    if missing or shapes:
+        unexpected = [key for key in found if key not in wanted and not key.startswith("ema_")]
+        parts = [first("missing", missing), first("unexpected", unexpected)]
+        parts.append(first("of other shapes", [shape(key, found[key], wanted[key]) for key in shapes]))
+        count = classes and not missing and head_classes(found, wanted, shapes, len(classes))
+        words = f"the checkpoint knows {count} classes, the config {len(classes)}" if count else "it is of another model"
         raise WeightsError(
-            f"checkpoint {path} does not fit {type(model).__name__} ({reason}): give the config it was trained with"
-        ) from error
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing:
-        raise WeightsError(
-            f"checkpoint {path} does not fit {type(model).__name__}: {len(missing)} weights are missing, first "
-            f"{missing[0]}; give the config it was trained with"
+            f"checkpoint {path} does not fit {type(model).__name__}: {words} ({'; '.join(filter(None, parts))}); "
+            "give the config it was trained with"
         )
+    model.load_state_dict(found, strict=False)
+
+
+def first(kind: str, keys: Sequence[str], shown: int = 3) -> str:
+    """The first keys of one kind, and how many more there are; nothing for none."""
+    more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
+    return f"{kind}: {', '.join(keys[:shown])}{more}" if keys else ""
+
+
+def shape(key: str, found: torch.Tensor, wanted: torch.Tensor) -> str:
+    """A key with both its shapes."""
+    return f"{key} {list(found.shape)} instead of {list(wanted.shape)}"
+
+
+def other_classes(known: Sequence[str], wanted: Sequence[str]) -> str:
+    """In which way the classes a checkpoint knows are not the wanted ones; "" where they are, up to spelling."""
+    if len(known) != len(wanted):
+        return (
+            f"the checkpoint knows {len(known)} classes ({first_names(known)}), the config {len(wanted)} "
+            f"({first_names(wanted)}); set metainfo and num_classes to the checkpoint's"
+        )
+    differ = [(old, new) for old, new in zip(known, wanted, strict=True) if plain(old) != plain(new)]
+    if not differ:
+        return ""
+    pairs = ", ".join(f"{old} is {new} in the config" for old, new in differ[:3])
+    order = "in another order" if sorted(map(plain, known)) == sorted(map(plain, wanted)) else "of other names"
+    return (
+        f"{len(differ)} of {len(known)} are {order} ({pairs}); set metainfo to the checkpoint's, or save its state_dict "
+        "alone if they mean the same"
+    )
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def plain(name: str) -> str:
+    """A class name without case and separators: "Dining_Table" is "diningtable"."""
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def head_classes(found: dict, wanted: dict, keys: Sequence[str], count: int) -> int | None:
+    """For how many classes the file's head is, if that alone explains why the shapes of ``keys`` differ.
+
+    A head has k rows for each class (anchors, box sides), of which one may stand for the background, beyond ``count``.
+    """
+    explanations = None
+    for key in keys:
+        (theirs, *rest), (ours, *same) = found[key].shape or (0,), wanted[key].shape or (0,)
+        if rest != same:
+            return None
+        numbers = {
+            theirs * (count + background) // ours - background
+            for background in (0, 1)
+            if ours and ours % (count + background) == 0 and theirs * (count + background) % ours == 0
+        }
+        explanations = numbers if explanations is None else explanations & numbers
+    return min(explanations - {count}, default=None) if explanations else None

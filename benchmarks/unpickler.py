@@ -1,9 +1,11 @@
-"""A pickle module that can only rebuild tensors; ``torch.load(..., pickle_module=this)`` reads checkpoints with it.
+"""What checkpoints of OpenMMLab hold besides weights, and how loading passes over it without running it.
 
-Checkpoints of OpenMMLab hold more than weights: log histories, NumPy scalars, optimiser state. ``weights_only=True``
-refuses those before torch 2.4, and the hosts' own lists of safe names for later ones contain ``getattr``. Here a name
-either is needed for tensors (``REBUILT``), or is known from training records and replaced by something inert
-(``IGNORED``), or stops the loading. No other code runs, with any version of torch.
+They keep log histories, NumPy scalars and optimiser state, so ``torch.load(..., weights_only=True)`` refuses them, and the
+hosts' own lists of safe names contain ``getattr``. Here names known from training records (``RECORDS``) stand for something
+inert instead: :func:`stand_ins` are such classes for ``torch.serialization.safe_globals``. torch before 2.4 has
+``weights_only`` but no such list, and the upstream OpenMMLab packages run on 2.1: for it alone this module is a
+``pickle_module`` that rebuilds tensors (``REBUILT``), passes over records and stops at any other name. No other code runs,
+with any version of torch.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ REBUILT = {
     "torch.serialization": {"_get_layout"},
     "torch.storage": {"TypedStorage", "UntypedStorage"},
 }
-IGNORED = {
+RECORDS = {
     "_codecs": {"encode"},
     "__builtin__": {"getattr", "set", "slice"},  # as protocol 2, torch.save's, spells it
     "builtins": {"getattr", "set", "slice"},
@@ -49,11 +51,16 @@ class Ignored:
         pass
 
 
+def stand_ins() -> list[type]:
+    """An inert class for each name of ``RECORDS``, called as it is: torch goes by ``__module__`` and ``__qualname__``."""
+    return [type(name, (Ignored,), {"__module__": module}) for module, names in RECORDS.items() for name in names]
+
+
 class Unpickler(pickle.Unpickler):
     """Rebuilds tensors and containers of them; raises Refused at any name that is in neither list above."""
 
     def find_class(self, module: str, name: str):
-        if name in IGNORED.get(module, ()):
+        if name in RECORDS.get(module, ()):
             return Ignored
         if name in REBUILT.get(module, ()) or (module == "torch" and name.endswith("Storage") and "." not in name):
             return super().find_class(module, name)
