@@ -1,4 +1,4 @@
-"""``dagn-pre insert``: put the transforms into an mmdet or mmseg config."""
+"""``dagn-pre insert``: put the restoring into an mmdet or mmseg config."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dagn_pre.errors import DagnPreError, UsageError
 
-HELP = "put the transforms into an mmdet or mmseg config and write a short config that inherits from it"
+HELP = "put the restoring into an mmdet or mmseg config and write a short config that inherits from it"
 EXAMPLE = "dagn-pre insert mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py -o faster_rcnn_dagn.py --compress 10"
 
 
@@ -17,12 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "config", metavar="CONFIG", help="a config file, or one of the host's own as mmdet::... or mmseg::..."
     )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.py", help="the config to write")
+    parser.add_argument(
+        "--where", choices=("transform", "preprocessor", "auto"), default="transform",
+        help="restore in the pipeline, or on the model's device in its preprocessor; auto: the latter where there is CUDA and "
+        "the config allows it (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--compress", type=int, metavar="QF", help="compress as JPEG at this quality first, 1..100")
     parser.add_argument("--no-restore", dest="restore", action="store_false", help="only compress")
     parser.add_argument(
         "--model", default="dagn-s", help="a model's name, or a .safetensors file (default: %(default)s)"
     )
-    parser.add_argument("--device", help="cpu, cuda, cuda:N or auto (default: cpu)")
+    parser.add_argument("--device", help="of a transform: cpu, cuda, cuda:N or auto (default: cpu)")
     parser.add_argument(
         "--max-quality", type=int, metavar="QF", help="leave images of this quality or better (default: 90)"
     )
@@ -50,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     changes = insert_file(
         args.config,
         args.output,
+        where=args.where,
         compress=args.compress,
         restore=args.restore,
         model=args.model,
