@@ -1,0 +1,261 @@
+"""Configs of the hosts that are not ours: mmdet's and mmseg's own, made tiny, score what the hosts' own Runner scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import base_dataset
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from PIL import Image
+
+from dagn_pre import codec
+from dagn_pre.benchmarks import hosts, run
+from dagn_pre.cli import main as cli
+from dagn_pre.errors import UsageError
+
+SHAPE, COUNT, QF = (64, 96), 3, 10
+CLASSES = ("person", "bicycle")
+# What makes an official config tiny: its images, its classes, its widths.
+DETECTION = """
+data_root = 'data/coco/'
+small = dict(
+    ann_file='annotations/instances_val2017.json', data_prefix=dict(img='val2017/'),
+    metainfo=dict(classes=('person', 'bicycle')))
+_base_.test_dataloader.dataset.pipeline[1].scale = (96, 64)
+test_dataloader = dict(dataset=small)
+"""
+FPN = """
+model = dict(
+    backbone=dict(depth=18, base_channels=8, init_cfg=None), neck=dict(in_channels=[8, 16, 32, 64], out_channels=16))
+"""
+SEGMENTATION = "_base_.test_dataloader.dataset.pipeline[1].scale = (96, 64)\n"
+BATCH_NORM = "norm_cfg = dict(type='BN', requires_grad=True)\n"
+DETECTORS = {
+    "rtmdet": (  # anchor-free; SyncBN, its own preprocessor, Pad, batches of 5, an EMAHook
+        "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py",
+        """
+_base_.test_dataloader.dataset.pipeline[2].size = (96, 96)
+model = dict(
+    backbone=dict(widen_factor=0.125, init_cfg=None), neck=dict(in_channels=[32, 64, 128], out_channels=16),
+    bbox_head=dict(in_channels=16, feat_channels=16, num_classes=2))
+""",
+    ),
+    "fcos": (  # anchor-free
+        "mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py",
+        FPN
+        + """
+_base_.test_dataloader.dataset.pipeline[1].scale = (192, 128)  # the last of five levels is more than a pixel
+model['bbox_head'] = dict(in_channels=16, feat_channels=32, num_classes=2)
+""",
+    ),
+    "retinanet": (  # one stage
+        "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
+        FPN + "model['bbox_head'] = dict(in_channels=16, feat_channels=16, num_classes=2)\n",
+    ),
+    "mask_rcnn": (  # masks
+        "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py",
+        FPN
+        + """
+model['rpn_head'] = dict(in_channels=16, feat_channels=16)
+model['roi_head'] = dict(
+    bbox_roi_extractor=dict(out_channels=16), mask_roi_extractor=dict(out_channels=16),
+    bbox_head=dict(in_channels=16, fc_out_channels=16, num_classes=2),
+    mask_head=dict(in_channels=16, conv_out_channels=16, num_convs=1, num_classes=2))
+model['test_cfg'] = dict(rpn=dict(nms_pre=50, max_per_img=20), rcnn=dict(score_thr=0.0, max_per_img=20))
+""",
+    ),
+}
+SEGMENTERS = {  # with where the images and masks of their data sets lie
+    "deeplabv3plus": (
+        "mmseg::deeplabv3plus/deeplabv3plus_r18-d8_4xb2-80k_cityscapes-512x1024.py",
+        BATCH_NORM
+        + """
+model = dict(
+    pretrained=None, data_preprocessor=dict(size=None, test_cfg=dict(size_divisor=8)),
+    backbone=dict(base_channels=8, stem_channels=8, norm_cfg=norm_cfg),
+    decode_head=dict(in_channels=64, channels=8, c1_in_channels=8, c1_channels=8, norm_cfg=norm_cfg),
+    auxiliary_head=dict(in_channels=32, channels=8, norm_cfg=norm_cfg))
+""",
+        ("leftImg8bit/val/x/{}_leftImg8bit.png", "gtFine/val/x/{}_gtFine_labelTrainIds.png"),
+    ),
+    "segformer": (  # reduce_zero_label: 0 is ignored
+        "mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py",
+        BATCH_NORM
+        + """
+model = dict(
+    data_preprocessor=dict(size=None, test_cfg=dict(size_divisor=32)),
+    backbone=dict(embed_dims=8, num_layers=[1, 1, 1, 1], init_cfg=None),
+    decode_head=dict(in_channels=[8, 16, 40, 64], channels=16, norm_cfg=norm_cfg))
+""",
+        ("images/validation/{}.jpg", "annotations/validation/{}.png"),
+    ),
+    "hrnet": (
+        "mmseg::hrnet/fcn_hr18s_4xb4-20k_voc12aug-512x512.py",
+        BATCH_NORM
+        + """
+branches = [dict(num_channels=(4, 8, 16, 32)[:n], num_blocks=(1,) * n, num_modules=1) for n in (2, 3, 4)]
+model = dict(
+    pretrained=None, data_preprocessor=dict(size=None, test_cfg=dict(size_divisor=32)),
+    backbone=dict(norm_cfg=norm_cfg, extra=dict(
+        stage1=dict(num_channels=(4,)), stage2=branches[0], stage3=branches[1], stage4=branches[2])),
+    decode_head=dict(in_channels=[4, 8, 16, 32], channels=60, norm_cfg=norm_cfg))
+""",
+        ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """No scope of an earlier test's host; no report, which has its own tests; and nothing that only costs the hosts time:
+    formatting configs for their logs, collecting garbage after three images."""
+    monkeypatch.setattr(run.report, "write", lambda work_dir: None)
+    monkeypatch.setattr(Config, "pretty_text", "")
+    monkeypatch.setattr(base_dataset, "gc", SimpleNamespace(collect=lambda: 0))
+    DefaultScope._instance_dict.clear()
+    torch.manual_seed(0)
+    yield
+    DefaultScope._instance_dict.clear()
+
+
+def picture(seed: int) -> np.ndarray:
+    """A (64, 96, 3) uint8 RGB picture: noise that JPEG changes, and two boxes."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(60, 140, (*SHAPE, 3)).astype(np.uint8)
+    for top, left in ((8, 8), (30, 56)):
+        image[top : top + 24, left : left + 24] = rng.integers(0, 256, 3)
+    return image
+
+
+def labels() -> np.ndarray:
+    """The (64, 96) uint8 mask of every picture: patches of 19 labels, so that random weights hit some."""
+    return np.random.default_rng(0).integers(0, 19, (8, 12)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+
+
+def save(image: np.ndarray, path: Path) -> None:
+    """Lossless, whatever the suffix says: the hosts go by the content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path, format="PNG")
+
+
+def coco(root: Path, treat=lambda image: image) -> Path:
+    """COCO's layout, with polygons; the pictures are treated."""
+    boxes = []
+    for index in range(COUNT):
+        save(treat(picture(index)), root / "val2017" / f"{index}.jpg")
+        for category, (y, x) in enumerate(((8, 8), (30, 56)), 1):
+            polygon = [x, y, x + 24, y, x + 24, y + 24, x, y + 24]
+            box = {"image_id": index, "category_id": category, "bbox": [x, y, 24, 24], "segmentation": [polygon]}
+            boxes.append({"id": len(boxes) + 1, **box, "area": 576, "iscrowd": 0})
+    height, width = SHAPE
+    images = [{"id": i, "file_name": f"{i}.jpg", "height": height, "width": width} for i in range(COUNT)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)]
+    (root / "annotations").mkdir()
+    content = {"images": images, "annotations": boxes, "categories": categories}
+    (root / "annotations/instances_val2017.json").write_text(json.dumps(content))
+    return root
+
+
+def masks(root: Path, places: tuple[str, str], treat=lambda image: image) -> Path:
+    """The layout of a segmenter's data set, with a list of names where VOC has one; the pictures are treated."""
+    for index in range(COUNT):
+        save(treat(picture(index)), root / places[0].format(index))
+        save(labels(), root / places[1].format(index))
+    (root / "ImageSets/Segmentation").mkdir(parents=True)
+    (root / "ImageSets/Segmentation/val.txt").write_text("".join(f"{index}\n" for index in range(COUNT)))
+    return root
+
+
+def compressed(image: np.ndarray) -> np.ndarray:
+    return codec.compress(image, QF)
+
+
+def random_weights(config: Path, out: Path) -> Path:
+    """A checkpoint of the config's model, random, with biases under which something is found."""
+    cfg = hosts.load(str(config))
+    with hosts.quiet(), DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+        state = MODELS.build(cfg.model).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    for name, value in state.items():
+        if value.is_floating_point() and "running" not in name:
+            spread = 0.1 if value.ndim < 2 else value[0].numel() ** -0.5
+            value.copy_(spread * torch.randn(value.shape, generator=generator) + (value.ndim == 1 and "weight" in name))
+        if "rtm_reg" in name and value.ndim == 1:
+            value += 1  # sides of boxes, which a ReLU keeps from being negative
+        if name.endswith("decode_head.conv_seg.bias"):
+            value[19:] = -100  # the masks' labels are below
+    torch.save({"state_dict": state, "meta": {}}, out)
+    return out
+
+
+def of_the_host(config: Path, checkpoint: Path, root: Path, work_dir: Path) -> tuple[dict, Path]:
+    """What the host's own Runner makes of the same: its metrics, and the start of the names of its detections' files."""
+    cfg = hosts.load(str(config))
+    hosts.set_data_root(cfg, root)
+    cfg.work_dir, cfg.load_from = str(work_dir), str(checkpoint)
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
+    if hosts.kind(cfg.test_evaluator) == "CocoMetric":
+        cfg.test_evaluator.outfile_prefix = str(work_dir / "found")
+    for key in [key for key in cfg if key.startswith(("train_", "val_"))] + ["optim_wrapper", "param_scheduler"]:
+        cfg.pop(key, None)
+    with hosts.quiet():
+        metrics = Runner.from_cfg(cfg).test()
+    DefaultScope._instance_dict.clear()
+    return metrics, work_dir / "found"
+
+
+def write_config(folder: Path, base: str, text: str) -> Path:
+    path = folder / "tiny_official.py"
+    start = f"_base_ = {base!r}\n"
+    path.write_text(start + text)
+    return path
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detectors_of_mmdet(name, tmp_path, tiny_weights):
+    base, widths = DETECTORS[name]
+    config = write_config(tmp_path, base, DETECTION + widths)
+    checkpoint = random_weights(config, tmp_path / "random.pth")
+    root = coco(tmp_path / "data")
+    inputs = ("original", "jpeg", str(tiny_weights))
+    options = dict(checkpoint=str(checkpoint), data_root=root, inputs=inputs, qualities=(QF,), device="cpu")
+    rows = run.run([str(config)], tmp_path / "out", **options)["rows"]
+    assert [(row["input"], row["metric"], row["n_images"]) for row in rows] == [
+        (label, "bbox_mAP", COUNT) for label in ("original", "jpeg", "tiny")
+    ]
+    sources = {"original": root, f"jpeg-qf{QF}": coco(tmp_path / "jpegs", compressed)}
+    found = {}
+    for cell, (source, row) in zip(sources, zip(sources.values(), rows[:2], strict=True), strict=True):
+        metrics, prefix = of_the_host(config, checkpoint, source, tmp_path / cell)
+        assert round(row["value"] / 100, 3) == pytest.approx(metrics["coco/bbox_mAP"], abs=1e-3)
+        for kind in ("bbox", "segm") if name == "mask_rcnn" else ("bbox",):
+            ours = tmp_path / "out" / "detections" / f"tiny_official-{cell}.{kind}.json"
+            found[cell, kind] = json.loads(ours.read_text())
+            assert found[cell, kind] == json.loads(Path(f"{prefix}.{kind}.json").read_text())
+            assert {one["image_id"] for one in found[cell, kind]} == set(range(COUNT))
+    assert found["original", "bbox"] != found[f"jpeg-qf{QF}", "bbox"]
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_segmenters_of_mmseg(name, tmp_path, tiny_weights):
+    base, widths, places = SEGMENTERS[name]
+    config = write_config(tmp_path, base, SEGMENTATION + widths)
+    checkpoint = random_weights(config, tmp_path / "random.pth")
+    root = masks(tmp_path / "data", places)
+    inputs = ("original", "jpeg", str(tiny_weights))
+    options = dict(checkpoint=str(checkpoint), data_root=root, inputs=inputs, qualities=(QF,), device="cpu")
+    rows = run.run([str(config)], tmp_path / "out", **options)["rows"]
+    assert [(row["input"], row["metric"], row["n_images"]) for row in rows] == [
+        (label, "mIoU", COUNT) for label in ("original", "jpeg", "tiny")
+    ]
+    assert rows[0]["value"] > 0 and rows[0]["value"] != rows[1]["value"]
+    for row, source in zip(rows, (root, masks(tmp_path / "jpegs", places, compressed)), strict=False):
+        metrics, _ = of_the_host(config, checkpoint, source, tmp_path / row["input"])
+        assert row["value"] == pytest.approx(metrics["mIoU"], abs=0.006)
