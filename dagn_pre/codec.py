@@ -10,7 +10,8 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, JpegImagePlugin
+import PIL
+from PIL import Image, JpegImagePlugin, features
 
 from dagn_pre.errors import ImageError, UsageError
 
@@ -73,6 +74,12 @@ def encode(image: np.ndarray, quality: int, subsampling: str = "4:2:0", **option
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=code, **options)
     return buffer.getvalue()
+
+
+def encoder() -> str:
+    """What :func:`encode` writes with: another version may give other bytes."""
+    turbo = features.version_feature("libjpeg_turbo")
+    return f"Pillow {PIL.__version__}, libjpeg{f'-turbo {turbo}' if turbo else ' ' + features.version_codec('jpg')}"
 
 
 def decode(data: bytes) -> np.ndarray:

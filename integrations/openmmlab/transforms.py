@@ -7,7 +7,10 @@ Both stand right after the loading step: ``results["img"]`` is the decoded image
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
+from dataclasses import asdict
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -16,10 +19,10 @@ from mmengine import fileio
 from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS
 
-from dagn_pre import codec, images
+from dagn_pre import __version__, cache, codec, images, models
 from dagn_pre.errors import ConfigError, ImageError, UsageError
 from dagn_pre.integrations.workers import usable_device
-from dagn_pre.restorer import check_options, shared_restorer
+from dagn_pre.restorer import Options, check_options, shared_restorer
 
 # What Resize, Pad and RandomFlip of mmcv, mmdet and mmseg leave in ``results``, also when they changed no pixel.
 TRACES = ("scale", "scale_factor", "pad_shape", "flip")
@@ -29,21 +32,33 @@ TRACES = ("scale", "scale_factor", "pad_shape", "flip")
 class JPEGCompress(BaseTransform):
     """Compress ``results["img"]`` as JPEG and decode it again.
 
-    Required keys: img, (H, W, 3) uint8 BGR. Modified: img. Added: jpeg_quality, the QF that was applied (int); absent
-    where the image was left alone.
+    Required keys: img, (H, W, 3) uint8 BGR. Modified: img. Added: jpeg_quality, the QF that was applied (int), and
+    jpeg_digest, the SHA-256 of the JPEG's bytes (hexadecimal); both absent where the image was left alone.
 
     Args:
         quality: QF 1..100, or (low, high), both included, to draw from uniformly per image. Draws come from NumPy's
             global generator, which mmengine seeds in each worker.
         subsampling: "4:4:4", "4:2:2" or "4:2:0".
         prob: the share of images to compress, 0..1.
+        cache_dir: a folder that keeps the JPEG bytes (:class:`dagn_pre.cache.Cache`), which may be DAGNRestore's too; made if
+            missing, None for none. Encoding is not slower than reading: it is for evidence, and for the same bytes
+            with another version of the encoder.
+        cache_size: the folder's bound, bytes or such as "10GB" or "500 MB".
 
     Raises:
-        UsageError: a quality, subsampling or prob outside its range (at construction).
+        UsageError: a quality, subsampling, prob or cache_size outside its range, a cache_dir that holds other things (at
+            construction).
         ConfigError, ImageError: an image that is not uint8 with three channels, or comes after Resize, Pad or a flip.
     """
 
-    def __init__(self, quality: int | tuple[int, int], subsampling: str = "4:2:0", prob: float = 1.0) -> None:
+    def __init__(
+        self,
+        quality: int | tuple[int, int],
+        subsampling: str = "4:2:0",
+        prob: float = 1.0,
+        cache_dir: str | None = None,
+        cache_size: int | str = "10GB",
+    ) -> None:
         low, high = quality if isinstance(quality, (tuple, list)) and len(quality) == 2 else (quality, quality)
         self.low, self.high = codec.check_quality(low), codec.check_quality(high)
         if self.low > self.high:
@@ -52,6 +67,8 @@ class JPEGCompress(BaseTransform):
         if isinstance(prob, bool) or not isinstance(prob, (int, float)) or not 0 <= prob <= 1:
             raise UsageError(f"prob must be a number from 0 to 1, not {prob!r}")
         self.prob = prob
+        self.cache_dir, self.cache_size = cache_dir, cache_size
+        self.cache = open_cache(cache_dir, cache_size)
 
     @cache_randomness
     def draw(self) -> int | None:
@@ -65,15 +82,27 @@ class JPEGCompress(BaseTransform):
         check_channels(results["img"])
         quality = self.draw()
         if quality is not None:
-            rgb = results["img"][..., ::-1]
-            decoded = codec.compress(np.ascontiguousarray(rgb), quality, self.subsampling)
-            results["img"] = np.ascontiguousarray(decoded[..., ::-1])
-            results["jpeg_quality"] = quality
+            rgb = np.ascontiguousarray(results["img"][..., ::-1])
+            data = self.encode(rgb, quality)
+            results["img"] = np.ascontiguousarray(codec.decode(data)[..., ::-1])
+            results["jpeg_quality"], results["jpeg_digest"] = quality, hashlib.sha256(data).hexdigest()
         return results
+
+    def encode(self, rgb: np.ndarray, quality: int) -> bytes:
+        """The JPEG of one image, from the cache if it is there."""
+        if self.cache is None:
+            return codec.encode(rgb, quality, self.subsampling)
+        key = cache.digest(rgb, quality=quality, subsampling=self.subsampling, encoder=codec.encoder())
+        data = self.cache.get(key, "jpg")
+        if data is None:
+            data = codec.encode(rgb, quality, self.subsampling)
+            self.cache.put(key, "jpg", data)
+        return data
 
     def __repr__(self) -> str:
         quality = self.low if self.low == self.high else (self.low, self.high)
-        return f"JPEGCompress(quality={quality}, subsampling={self.subsampling!r}, prob={self.prob})"
+        cached = cache_repr(self)
+        return f"JPEGCompress(quality={quality}, subsampling={self.subsampling!r}, prob={self.prob}{cached})"
 
 
 @TRANSFORMS.register_module()
@@ -81,8 +110,9 @@ class DAGNRestore(BaseTransform):
     """Restore ``results["img"]`` with a :class:`dagn_pre.Restorer`, shared by all pipelines of a process.
 
     Required keys: img, (H, W, 3) uint8 BGR. Modified: img, same shape and type. Added: dagn_restored, bool, False where
-    the image was left untouched. The image's quality is taken from, in this order: jpeg_quality, as JPEGCompress notes
-    it; the header of the file at img_path (read again through mmengine.fileio); the pixels (blind).
+    the image was left untouched; dagn_cached, bool, True where that was read from the cache. The image's quality is taken
+    from, in this order: jpeg_quality, as JPEGCompress notes it; the header of the file at img_path (read again through
+    mmengine.fileio); the pixels (blind).
 
     The weights are loaded when the first image comes, in the process that it comes to; the object itself pickles to a
     few hundred bytes. In DataLoader workers torch keeps to one thread.
@@ -100,9 +130,13 @@ class DAGNRestore(BaseTransform):
             business, and a wrong config is always an error.
         backend_args: how mmengine.fileio reads img_path; the same as the loading step's.
         quality: 1..100 restores every image as one of this QF, whatever is known of it, and skips none; None for the above.
+        cache_dir: a folder that keeps restored pixels, losslessly, for further epochs, processes and models
+            (:class:`dagn_pre.cache.Cache`); made if missing, None for none. Where every image is in it, no weights are loaded.
+        cache_size: the folder's bound, bytes or such as "10GB" or "500 MB".
 
     Raises:
-        UsageError: an option outside its range or an unknown model (at construction); CUDA in a forked worker.
+        UsageError: an option outside its range, an unknown model, or a cache_dir that holds other things (at construction);
+            CUDA in a forked worker.
         WeightsError: weights that are missing or do not fit.
         ConfigError: the step stands after Resize, Pad or a flip, or after a loading step with ``to_float32=True``.
         ImageError: an image that is not (H, W, 3), or has no pixels.
@@ -119,6 +153,8 @@ class DAGNRestore(BaseTransform):
         on_error: str = "raise",
         backend_args: dict | None = None,
         quality: int | None = None,
+        cache_dir: str | None = None,
+        cache_size: int | str = "10GB",
     ) -> None:
         if on_error not in ("raise", "pass"):
             raise UsageError(f'on_error must be "raise" or "pass", not {on_error!r}')
@@ -128,15 +164,16 @@ class DAGNRestore(BaseTransform):
         check_options(**self.options)
         self.on_error = on_error
         self.backend_args = backend_args
+        self.cache_dir, self.cache_size = cache_dir, cache_size
+        self.cache = open_cache(cache_dir, cache_size)
 
     def transform(self, results: dict) -> dict:
         """Restore one image; see the class for the keys."""
         check_place(self, results)
-        restorer = shared_restorer(**{**self.options, "device": usable_device(self.options["device"])})
-        image = results["img"]
+        image, cached = results["img"], False
         try:
             check_channels(image)
-            restored = restorer(image, quality=known_quality(results, self.backend_args), channel_order="bgr")
+            restored, cached = self.restore(image, known_quality(results, self.backend_args))
         except ImageError as error:
             if self.on_error == "raise":
                 raise ImageError(f"cannot restore {named(results)}: {error}") from error
@@ -144,11 +181,51 @@ class DAGNRestore(BaseTransform):
             restored = image
         results["img"] = restored
         results["dagn_restored"] = restored is not image
+        results["dagn_cached"] = cached
         return results
+
+    def restore(self, image: np.ndarray, quality: codec.Quality | int | None) -> tuple[np.ndarray, bool]:
+        """The restored image, or ``image`` itself if it needs nothing, and whether the cache knew that."""
+        options = check_options(**{**self.options, "device": usable_device(self.options["device"])})
+        if self.cache is None or not image.size:
+            return shared_restorer(**vars(options))(image, quality=quality, channel_order="bgr"), False
+        known = quality.value if isinstance(quality, codec.Quality) else quality
+        key = cache.digest(image, known_quality=known, **identity(options))
+        data = self.cache.get(key, "png")
+        if data is not None:
+            return np.ascontiguousarray(codec.decode(data)[..., ::-1]), True
+        if self.cache.get(key, "untouched") is not None:
+            return image, True
+        restored = shared_restorer(**vars(options))(image, quality=quality, channel_order="bgr")
+        if restored is image:
+            self.cache.put(key, "untouched", b"")
+        else:
+            self.cache.put(key, "png", cache.to_png(np.ascontiguousarray(restored[..., ::-1])))
+        return restored, False
 
     def __repr__(self) -> str:
         options = dict(self.options, on_error=self.on_error, backend_args=self.backend_args)
-        return f"DAGNRestore({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+        return f"DAGNRestore({', '.join(f'{key}={value!r}' for key, value in options.items())}{cache_repr(self)})"
+
+
+@functools.lru_cache(maxsize=8)
+def identity(options: Options) -> dict:
+    """Everything about a restorer that decides its pixels, as JSON values; needs no network in memory."""
+    device = options.resolved_device()
+    dtype = str(options.resolved_dtype(device))
+    weights = models.fingerprint(options.model)
+    return {**asdict(options), "device": device.type, "dtype": dtype, "model": weights, "version": __version__}
+
+
+def open_cache(folder: str | None, size: int | str) -> cache.Cache | None:
+    """The cache that a step was given; its size is checked also where there is none."""
+    cache.parse_size(size)
+    return None if folder is None else cache.Cache(folder, size)
+
+
+def cache_repr(step: BaseTransform) -> str:
+    """How a step shows its cache, if it has one."""
+    return "" if step.cache is None else f", cache_dir={str(step.cache_dir)!r}, cache_size={step.cache_size!r}"
 
 
 def known_quality(results: dict, backend_args: dict | None) -> codec.Quality | int | None:
