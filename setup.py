@@ -15,4 +15,4 @@ def packages() -> list[str]:
     return [name for room in ROOMS for name in (room, *(f"{room}.{folder}" for folder in below[room]))]
 
 
-setup(packages=packages(), package_dir=ROOMS, package_data={"": ["*.safetensors", "*.pth", "*.md"]})
+setup(packages=packages(), package_dir=ROOMS, package_data={"": ["*.safetensors", "*.pth", "*.md", "*.j2", "*.css", "*.js"]})

@@ -1,0 +1,208 @@
+"""results.json as the report reads it: checked once, and sorted by model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from dagn_pre.errors import ConfigError
+
+METRICS = {"bbox_mAP": "bbox mAP", "segm_mAP": "mask mAP", "mIoU": "mean IoU"}
+HEADINGS = {"original": "original", "jpeg": "JPEG"}
+JPEG_DATASETS = ("COCO", "VOC")
+IDENTITY = ("task", "model", "dataset", "input", "qf")
+HARM_CHECK = (75, 90)  # where JPEG costs little, so that restoring has more to lose than to win
+HELPS, UNDECIDED, HURTS = "helps", "no difference shown", "hurts"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All about one task, model and data set.
+
+    Attributes:
+        rows: results.json's, in the order they were measured.
+        comparisons: of restorers with JPEG, by (restorer, QF).
+        gallery: results.json's entries.
+        variant_of: the model that this one is, fine-tuned on JPEG-augmented images; None for a model as it is.
+    """
+
+    task: str
+    model: str
+    dataset: str
+    rows: list[dict]
+    comparisons: dict[tuple[str, int], dict] = field(default_factory=dict)
+    gallery: list[dict] = field(default_factory=list)
+    variant_of: str | None = None
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, int | None], dict]:
+        """The rows by (input, QF)."""
+        return {(row["input"], row["qf"]): row for row in self.rows}
+
+    @property
+    def metric(self) -> str:
+        return METRICS.get(self.rows[0]["metric"], self.rows[0]["metric"])
+
+    @property
+    def images(self) -> int:
+        return self.rows[0]["n_images"]
+
+    @property
+    def inputs(self) -> list[str]:
+        """Original, JPEG, then the restorers, as far as they were measured."""
+        found = dict.fromkeys(row["input"] for row in self.rows)
+        return [name for name in HEADINGS if name in found] + [name for name in found if name not in HEADINGS]
+
+    @property
+    def restorers(self) -> list[str]:
+        return [name for name in self.inputs if name not in HEADINGS]
+
+    @property
+    def qualities(self) -> list[int]:
+        return sorted({row["qf"] for row in self.rows if row["qf"] is not None})
+
+    def cell(self, label: str, quality: int | None) -> dict | None:
+        """The row of an input at a QF; the original's is the same at all of them."""
+        return self.cells.get((label, None if label == "original" else quality))
+
+    def value(self, label: str, quality: int | None) -> float | None:
+        """The score in percent, None where it is not measured."""
+        row = self.cell(label, quality)
+        return None if row is None else row["value"]
+
+    def recovered(self, restorer: str, quality: int) -> float | None:
+        """Share of what JPEG costs at this QF that the restorer wins back, in percent; None where it costs none."""
+        original, jpeg, restored = (self.value(label, quality) for label in ("original", "jpeg", restorer))
+        if original is None or jpeg is None or restored is None or original <= jpeg:
+            return None
+        return 100 * (restored - jpeg) / (original - jpeg)
+
+    def share_interval(self, restorer: str, quality: int) -> tuple[float, float] | None:
+        """The 95 % interval of :meth:`recovered`; None where there is none."""
+        found = self.comparisons.get((restorer, quality), {})
+        return interval(found, "share_low", "share_high")
+
+    def milliseconds(self, label: str, quality: int | None) -> float | None:
+        """Restoring and model together, per image; None where the restored images came from a cache."""
+        row = self.cell(label, quality)
+        times = [None] if row is None else [row["model_ms_per_image"]]
+        if row is not None and label not in HEADINGS:
+            times.append(row["restore_ms_per_image"])
+        return None if None in times else sum(times)
+
+    def judged(self, restorer: str) -> dict[str, list[int]]:
+        """Verdict -> the QFs it holds at."""
+        found: dict[str, list[int]] = {HELPS: [], UNDECIDED: [], HURTS: []}
+        for quality in self.qualities:
+            if kind := verdict(self.comparisons.get((restorer, quality))):
+                found[kind].append(quality)
+        return found
+
+
+@dataclass(frozen=True)
+class Run:
+    """One results.json.
+
+    Attributes:
+        folder: where it lies; paths in the gallery start there.
+        content: as parsed.
+        panels: by task, model and data set, in the order they were measured.
+    """
+
+    folder: Path
+    content: dict
+    panels: list[Panel]
+
+    @property
+    def environment(self) -> dict:
+        return self.content["environment"]
+
+    @property
+    def restorers(self) -> list[str]:
+        """Of all panels, in the order they were measured: a restorer keeps its colour throughout a report."""
+        return list(dict.fromkeys(name for panel in self.panels for name in panel.restorers))
+
+    @property
+    def pairs(self) -> Iterator[tuple[Panel, Panel]]:
+        """A model as it is, and the same fine-tuned on JPEG-augmented images."""
+        for variant in self.panels:
+            for plain in self.panels:
+                if (plain.model, plain.dataset, plain.task) == (variant.variant_of, variant.dataset, variant.task):
+                    yield plain, variant
+
+
+def verdict(comparison: dict | None) -> str | None:
+    """What the paired interval of (restored - JPEG) says; None without one."""
+    if comparison is None or comparison["low"] is None or comparison["high"] is None:
+        return None
+    return HURTS if comparison["high"] < 0 else HELPS if comparison["low"] > 0 else UNDECIDED
+
+
+def interval(row: dict, low: str = "low", high: str = "high") -> tuple[float, float] | None:
+    """The two ends, or None where there is no interval."""
+    ends = row.get(low), row.get(high)
+    return None if None in ends else ends
+
+
+def load(source: str | Path) -> Run:
+    """Read a folder's results.json, or the file itself.
+
+    Raises:
+        ConfigError: it is missing, is not JSON, or lacks what the report needs; the message names what.
+    """
+    path = Path(source)
+    path = path if path.suffix == ".json" else path / "results.json"
+    remedy = "run dagn-pre bench first" if not path.is_file() else "it is damaged or not one of ours; run dagn-pre bench again"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        check(content)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigError(f"cannot read results from {path} ({error}): {remedy}") from error
+    return Run(path.parent, content, list(sort(content)))
+
+
+def check(content: dict) -> None:
+    """Raise ValueError where a key that the report reads is missing or of another type."""
+    if not isinstance(content, dict) or not isinstance(content.get("environment"), dict):
+        raise ValueError("no `environment`")
+    needs = {
+        "rows": (*IDENTITY, "metric", "value", "n_images", "restore_ms_per_image", "model_ms_per_image"),
+        "comparisons": (*IDENTITY, "difference", "low", "high", "share", "images_better", "images_worse"),
+        "gallery": (*IDENTITY, "kind", "image", "size", "scores", "files", "truth", "predictions"),
+    }
+    for table, keys in needs.items():
+        entries = content.get(table, None if table == "rows" else [])
+        if not isinstance(entries, list):
+            raise ValueError(f"no list `{table}`")
+        for index, entry in enumerate(entries):
+            missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+            if missing:
+                raise ValueError(f"{table}[{index}] lacks {', '.join(missing)}")
+    for index, row in enumerate(content["rows"]):
+        if not isinstance(row["value"], int | float):
+            raise ValueError(f"rows[{index}] has the value {row['value']!r}, not a number")
+    if not content["rows"]:
+        raise ValueError("no rows: nothing was measured yet")
+
+
+def sort(content: dict) -> Iterator[Panel]:
+    """The content by task, model and data set."""
+    groups: dict[tuple[str, str, str], Panel] = {}
+    settings = content["environment"].get("models", {})
+    for row in content["rows"]:
+        key = tuple(row[part] for part in IDENTITY[:3])
+        variant_of = settings.get(f"{row['model']}, {row['dataset']}", {}).get("variant_of")
+        groups.setdefault(key, Panel(*key, [], variant_of=variant_of)).rows.append(row)
+    for table in ("comparisons", "gallery"):
+        for index, entry in enumerate(content.get(table, [])):
+            panel = groups.get(tuple(entry[part] for part in IDENTITY[:3]))
+            if panel is None:
+                raise ConfigError(f"results.json is damaged: {table}[{index}] is of {entry['model']}, which has no rows")
+            if table == "gallery":
+                panel.gallery.append(entry)
+            else:
+                panel.comparisons[entry["input"], entry["qf"]] = entry
+    yield from groups.values()
