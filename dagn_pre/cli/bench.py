@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dagn_pre.errors import DagnPreError
+from dagn_pre.errors import DagnPreError, UsageError
 
 HELP = "score a host's model on original, compressed and restored images"
 EXAMPLE = "dagn-pre bench pspnet_r50_d8_voc --data-root VOCdevkit/VOC2012 --qf 10 40 --work-dir work_dirs/voc"
@@ -15,10 +15,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
         "configs",
-        nargs="+",
+        nargs="*",
         metavar="CONFIG",
         help="a config file, the name of one in benchmarks/configs, mmdet::... or mmseg::..., or demo: our own data "
         "and models for both tasks",
+    )
+    parser.add_argument(
+        "--host-config",
+        action="append",
+        default=[],
+        metavar="CONFIG",
+        help="the same as CONFIG: any config of mmdet or mmseg, such as mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py",
     )
     parser.add_argument("--checkpoint", metavar="F", help="weights, a file or URL (default: the config's `checkpoint`)")
     parser.add_argument("--data-root", metavar="D", help="where the data lie (default: the config's data root)")
@@ -43,9 +50,12 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise DagnPreError(f'bench needs OpenMMLab ({error}): pip install "dagn-pre[openmmlab,benchmarks]"') from error
 
-    work_dir = Path(args.work_dir or f"work_dirs/bench-{Path(args.configs[0]).stem}")
+    configs = [*args.configs, *args.host_config]
+    if not configs:
+        raise UsageError("give a CONFIG or --host-config: a config file, mmdet::... or mmseg::..., or demo")
+    work_dir = Path(args.work_dir or f"work_dirs/bench-{Path(configs[0]).stem}")
     benchmark.run(
-        args.configs,
+        configs,
         work_dir,
         checkpoint=args.checkpoint,
         data_root=args.data_root,

@@ -18,7 +18,6 @@ from PIL import Image
 from dagn_pre import codec
 from dagn_pre.benchmarks import hosts, run
 from dagn_pre.cli import main as cli
-from dagn_pre.errors import UsageError
 
 SHAPE, COUNT, QF = (64, 96), 3, 10
 CLASSES = ("person", "bicycle")
@@ -72,6 +71,53 @@ model['test_cfg'] = dict(rpn=dict(nms_pre=50, max_per_img=20), rcnn=dict(score_t
 """,
     ),
 }
+LAZY = """
+from mmcv.transforms import LoadImageFromFile
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, Resize
+from mmdet.evaluation import CocoMetric
+from mmdet.models import FPN, DetDataPreprocessor, FocalLoss, L1Loss, ResNet, RetinaHead, RetinaNet
+from mmdet.models.task_modules import AnchorGenerator, DeltaXYWHBBoxCoder
+from mmengine.dataset import DefaultSampler
+from mmengine.hooks import EMAHook
+from mmengine.runner import TestLoop
+
+default_scope = None
+data_root = 'data/coco/'
+model = dict(
+    type=RetinaNet,
+    data_preprocessor=dict(
+        type=DetDataPreprocessor, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True,
+        pad_size_divisor=32),
+    backbone=dict(type=ResNet, depth=18, base_channels=8, num_stages=4, out_indices=(0, 1, 2, 3), style='pytorch'),
+    neck=dict(
+        type=FPN, in_channels=[8, 16, 32, 64], out_channels=16, start_level=1, add_extra_convs='on_input', num_outs=5),
+    bbox_head=dict(
+        type=RetinaHead, num_classes=2, in_channels=16, stacked_convs=4, feat_channels=16,
+        anchor_generator=dict(
+            type=AnchorGenerator, octave_base_scale=4, scales_per_octave=3, ratios=[0.5, 1.0, 2.0],
+            strides=[8, 16, 32, 64, 128]),
+        bbox_coder=dict(type=DeltaXYWHBBoxCoder, target_means=[0, 0, 0, 0], target_stds=[1, 1, 1, 1]),
+        loss_cls=dict(type=FocalLoss, use_sigmoid=True), loss_bbox=dict(type=L1Loss)),
+    test_cfg=dict(nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+test_pipeline = [
+    dict(type=LoadImageFromFile),
+    dict(type=Resize, scale=(96, 64), keep_ratio=True),
+    dict(type=LoadAnnotations, with_bbox=True),
+    dict(type=PackDetInputs, meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+test_dataloader = dict(
+    batch_size=1, num_workers=2, persistent_workers=True, sampler=dict(type=DefaultSampler, shuffle=False),
+    dataset=dict(
+        type=CocoDataset, data_root=data_root, ann_file='annotations/instances_val2017.json',
+        data_prefix=dict(img='val2017/'), metainfo=dict(classes=('person', 'bicycle')), test_mode=True,
+        pipeline=test_pipeline))
+test_evaluator = dict(
+    type=CocoMetric, ann_file=data_root + 'annotations/instances_val2017.json', metric='bbox', format_only=False)
+test_cfg = dict(type=TestLoop)
+custom_hooks = [dict(type=EMAHook)]
+"""  # a pure-Python config, which no text-style config can inherit from
+DETECTORS["lazy"] = (None, LAZY)
 SEGMENTERS = {  # with where the images and masks of their data sets lie
     "deeplabv3plus": (
         "mmseg::deeplabv3plus/deeplabv3plus_r18-d8_4xb2-80k_cityscapes-512x1024.py",
@@ -211,17 +257,16 @@ def of_the_host(config: Path, checkpoint: Path, root: Path, work_dir: Path) -> t
     return metrics, work_dir / "found"
 
 
-def write_config(folder: Path, base: str, text: str) -> Path:
+def write_config(folder: Path, base: str | None, text: str) -> Path:
     path = folder / "tiny_official.py"
-    start = f"_base_ = {base!r}\n"
-    path.write_text(start + text)
+    path.write_text((f"_base_ = {base!r}\n" if base else "") + text)
     return path
 
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detectors_of_mmdet(name, tmp_path, tiny_weights):
     base, widths = DETECTORS[name]
-    config = write_config(tmp_path, base, DETECTION + widths)
+    config = write_config(tmp_path, base, DETECTION + widths if base else widths)
     checkpoint = random_weights(config, tmp_path / "random.pth")
     root = coco(tmp_path / "data")
     inputs = ("original", "jpeg", str(tiny_weights))
@@ -241,6 +286,7 @@ def test_detectors_of_mmdet(name, tmp_path, tiny_weights):
             assert found[cell, kind] == json.loads(Path(f"{prefix}.{kind}.json").read_text())
             assert {one["image_id"] for one in found[cell, kind]} == set(range(COUNT))
     assert found["original", "bbox"] != found[f"jpeg-qf{QF}", "bbox"]
+    assert hosts.digest(hosts.load(str(config))) == hosts.digest(hosts.load(str(config)))  # so that a run can be resumed
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
@@ -259,3 +305,20 @@ def test_segmenters_of_mmseg(name, tmp_path, tiny_weights):
     for row, source in zip(rows, (root, masks(tmp_path / "jpegs", places, compressed)), strict=False):
         metrics, _ = of_the_host(config, checkpoint, source, tmp_path / row["input"])
         assert row["value"] == pytest.approx(metrics["mIoU"], abs=0.006)
+
+
+def test_the_command_line_takes_any_config_of_the_hosts(tmp_path, monkeypatch, capsys):
+    """``--host-config`` alone, straight from mmdet, with data and weights of its own: the same as CONFIG."""
+    official = "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py"
+    words = ["bench", "--host-config", official, "--checkpoint", "none.pth", "--data-root", str(coco(tmp_path / "data"))]
+    assert cli.main([*words, "--work-dir", str(tmp_path / "out")]) == 1
+    assert "checkpoint none.pth does not exist" in capsys.readouterr().err
+    calls = []
+    monkeypatch.setattr(run, "run", lambda configs, work_dir, **options: calls.append((configs, work_dir)) or 1 / 0)
+    for given in (["--host-config", official], [official], ["demo", "--host-config", official]):
+        with pytest.raises(ZeroDivisionError):
+            cli.main(["bench", *given])
+    folder = Path("work_dirs/bench-rtmdet_tiny_8xb32-300e_coco")
+    assert calls == [([official], folder), ([official], folder), (["demo", official], Path("work_dirs/bench-demo"))]
+    assert cli.main(["bench"]) == 2
+    assert "give a CONFIG or --host-config" in capsys.readouterr().err
