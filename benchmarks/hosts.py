@@ -20,6 +20,8 @@ from mmengine.config import Config
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.integrations.openmmlab.insert import find, mmseg_under_any_name
 
+# Beside the keys of training, validation and TTA; Runners of one process would share a visualizer that a config names.
+UNUSED = ("optim_wrapper", "param_scheduler", "custom_hooks", "visualizer")
 CONFIGS = Path(__file__).resolve().parent / "configs"
 # Test evaluator -> its argument for what it measures, and what we need there; task and metric in the results.
 TASKS = {
@@ -164,7 +166,7 @@ def for_testing(cfg: Config, limit: int | None) -> Config:
     """
     cfg = copy.deepcopy(cfg)
     for key in list(cfg):
-        if key.startswith(("train_", "val_", "tta_")) or key in ("optim_wrapper", "param_scheduler", "custom_hooks"):
+        if key.startswith(("train_", "val_", "tta_")) or key in UNUSED:
             cfg.pop(key)
     cfg.update(load_from=None, resume=False, launcher="none")
     cfg.test_cfg = cfg.get("test_cfg") or {}
