@@ -109,7 +109,7 @@ def trained(config: Config, pipeline: list, weights: str) -> tuple[Config, Confi
 
 
 @pytest.mark.parametrize("host", ["det", "seg"])
-@pytest.mark.parametrize("scale", [RESIZED, (48, 32), SIZE[::-1]])
+@pytest.mark.parametrize("scale", [RESIZED, SIZE[::-1]])
 def test_a_batch_of_one_equals_the_transforms(host, scale, request, weights):
     config = request.getfixturevalue(host)
     config.test_dataloader.dataset.pipeline[2].scale = scale
@@ -127,7 +127,7 @@ def test_a_larger_batch_is_restored_at_once(host, request, weights, calls):
     assert_alike(batches, prepared(config, count), std=58)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_truth_of_training_is_resized_padded_and_flipped_with_the_image(faster_rcnn, weights, seed):
     plain, ours = trained(faster_rcnn, DET_TRAIN, weights)
     plain.model.data_preprocessor.pad_mask = ours.model.data_preprocessor.pad_mask = False
@@ -139,7 +139,7 @@ def test_truth_of_training_is_resized_padded_and_flipped_with_the_image(faster_r
     assert len({sample.scale_factor for sample in batches[0]["data_samples"]}) > 1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_maps_of_training_are_resized_and_flipped_with_the_image(pspnet, weights, seed):
     for pre in (pspnet.model.data_preprocessor, pspnet.data_preprocessor):
         pre.update(size=(200, 300))
@@ -217,7 +217,7 @@ def test_workers_load_no_network_and_the_dataset_holds_none(det, weights, monkey
     assert len(pickle.dumps(DATASETS.build(config.test_dataloader.dataset))) < 20_000
     monkeypatch.setattr(models, "load", in_workers_only)
     with pytest.raises(AssertionError, match="a worker loads a restorer"):  # so the test would see it
-        list(Runner.build_dataloader({**det.test_dataloader, "num_workers": 2}, seed=0))
+        list(Runner.build_dataloader({**det.test_dataloader, "num_workers": 1}, seed=0))
     batches = list(Runner.build_dataloader({**config.test_dataloader, "num_workers": 2}, seed=0))
     assert len(batches) == 4 and all(batch["inputs"][0].shape[1:] == SIZE for batch in batches)
     with pytest.raises(AssertionError, match="the main process"):
@@ -265,23 +265,31 @@ def test_runner_trains_a_segmenter(pspnet, weights, tmp_path, calls):
 
 
 def test_two_processes_train_and_test(faster_rcnn, weights, tmp_path):
-    """DDP on gloo: both restore their own images, and end with the same parameters."""
+    """DDP on gloo: each process restores its own images; parameters and scores end up the same in both."""
+    tested = moved(faster_rcnn, weights)
     config = training(faster_rcnn, DET_TRAIN, weights, tmp_path)
-    config.launcher, config.custom_hooks, config.env_cfg.dist_cfg.backend = "pytorch", [], "gloo"
+    for key in ("test_dataloader", "test_cfg", "test_evaluator"):
+        config[key] = tested[key]
+    config.launcher, config.custom_hooks = "pytorch", []
+    config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None)  # on the CPU
     config.dump(tmp_path / "ddp.py")
     (tmp_path / "ddp_run.py").write_text(
         "import sys, torch\nfrom mmengine.config import Config\nfrom mmengine.runner import Runner\n"
-        "from dagn_pre import restorer\nfrom mmengine.dist import get_rank\ntorch.set_num_threads(1)\n"
-        "runner = Runner.from_cfg(Config.fromfile(sys.argv[1])); runner.train()\n"
+        "from mmengine.dist import get_rank\nfrom dagn_pre.restorer import Restorer\ntorch.set_num_threads(1)\n"
+        "counts, call = [], Restorer.__call__\n"
+        "Restorer.__call__ = lambda self, images, **k: counts.append(len(images)) or call(self, images, **k)\n"
+        "torch.distributed.init_process_group('gloo')\n"  # mmengine's own way needs CUDA
+        "runner = Runner.from_cfg(Config.fromfile(sys.argv[1])); runner.train(); runner.test()\n"
         "total = sum(p.double().sum().item() for p in runner.model.parameters())\n"
-        "print('RANK', get_rank(), type(runner.model).__name__, restorer._cached.cache_info().currsize, repr(total))\n"
+        "print('RANK', get_rank(), type(runner.model).__name__, *counts, repr(total))\n"
     )
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     run = subprocess.run([*command, "ddp_run.py", "ddp.py"], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert run.returncode == 0, run.stderr[-3000:]
     lines = sorted(line.split() for line in run.stdout.splitlines() if line.startswith("RANK"))
-    assert [line[1:4] for line in lines] == [[rank, "MMDistributedDataParallel", "1"] for rank in "01"]
-    assert lines[0][4] == lines[1][4]
+    # Three batches of two in training, then half of the four test images one by one.
+    assert [line[1:-1] for line in lines] == [[rank, "MMDistributedDataParallel", *"22211"] for rank in "01"]
+    assert lines[0][-1] == lines[1][-1]
 
 
 def test_detection_by_the_apis(det, weights, data):
@@ -375,16 +383,18 @@ def test_the_classes_are_the_hosts_and_need_only_theirs(tmp_path):
         from dagn_pre.integrations import openmmlab
 
         _ = openmmlab.DAGNPosePreprocessor
+    runs = {}
     for missing, name in (("mmdet", "DAGNSegDataPreProcessor"), ("mmseg", "DAGNDetDataPreprocessor")):
         code = (
             f"import sys; sys.modules[{missing!r}] = None\n"
             "import dagn_pre.integrations.openmmlab\nfrom mmengine.registry import MODELS\n"
             "assert 'mmdet.models' not in sys.modules and 'mmseg.models' not in sys.modules\n"
-            f"print(type(MODELS.build(dict(type={name!r}, mean=[1, 2, 3], std=[4, 5, 6]))).__mro__[2].__module__)\n"
+            f"print('BASE', type(MODELS.build(dict(type={name!r}, mean=[1, 2, 3], std=[4, 5, 6]))).__mro__[2].__module__)\n"
         )
-        run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=tmp_path)
-        assert run.returncode == 0, run.stderr
-        assert run.stdout.startswith({"mmseg": "mmdet", "mmdet": "mmseg"}[missing])
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        runs[missing] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    for missing, host in (("mmdet", "mmseg"), ("mmseg", "mmdet")):
+        assert f"BASE {host}.models" in runs[missing].communicate()[0] and runs[missing].returncode == 0
 
 
 # -- what it refuses -----------------------------------------------------------------------------------------------------

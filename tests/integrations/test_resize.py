@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import cv2
 import numpy as np
 import pytest
@@ -30,10 +32,8 @@ def test_pixels_are_opencvs(before, after):
     resized = resize(torch.from_numpy(image).permute(2, 0, 1), *after)
     assert resized.dtype == torch.uint8 and resized.is_contiguous()
     difference = np.abs(resized.permute(1, 2, 0).numpy().astype(int) - expected)
-    # Equal with OpenCV 4.12 on x86; its builds for other processors may round otherwise.
-    assert difference.max() <= 1 and (difference > 0).mean() < 0.01
-    if cv2.__version__.startswith("4.12"):
-        assert difference.max() == 0
+    # OpenCV's builds for other processors have code of their own, which may round otherwise.
+    assert difference.max() <= (0 if platform.machine() == "x86_64" else 1) and (difference > 0).mean() < 0.01
 
 
 def test_an_image_of_that_size_is_not_touched():

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import print_log
 
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.files import atomic_path
@@ -120,8 +119,8 @@ def insert_file(
 
 
 def decided(config: Config, where: str, options: dict, **arguments) -> tuple[str, dict]:
-    """Where to restore, "transform" or "preprocessor", and the options for that place; the log says why "auto" did not take
-    the preprocessor although there is CUDA."""
+    """Where to restore, "transform" or "preprocessor", and the options for that place; a warning says why "auto" did not
+    take the preprocessor although there is CUDA."""
     if where not in WHERE:
         raise UsageError(f"where must be one of {', '.join(WHERE)}, not {where!r}")
     device = options.get("device", "auto")
@@ -132,7 +131,7 @@ def decided(config: Config, where: str, options: dict, **arguments) -> tuple[str
     try:
         plan(config, "preprocessor", options=elsewhere, **arguments)
     except (ConfigError, UsageError) as error:
-        print_log(f"restoring stays in the pipeline: {error}", "current", logging.INFO)
+        logging.getLogger(__name__).warning("restoring stays in the pipeline: %s", error)
         return "transform", options
     return "preprocessor", elsewhere
 
