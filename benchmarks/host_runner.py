@@ -105,8 +105,8 @@ class HostRunner:
                 if not hasattr(handler, "baseFilename"):  # the console's; the log file keeps everything
                     self.runner.logger.removeHandler(handler)
             model = self.runner.model.to(device)
-            checkpoints.load(model, checkpoint)
             self.loop = self.runner.test_loop
+            checkpoints.load(model, checkpoint, self.loop.dataloader.dataset.metainfo.get("classes"))
         self.n_images = len(self.loop.dataloader.dataset)
         if not self.n_images:
             raise ConfigError(f"the test data of config {Path(cfg.filename).stem} hold no images: check --data-root")

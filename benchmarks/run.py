@@ -8,6 +8,7 @@ see the same JPEG: it is made anew from the same decoded image, and the encoder 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from mmengine.config import Config
 from tqdm import tqdm
 
 from dagn_pre import models
-from dagn_pre.benchmarks import checkpoints, demo, environment, hosts, report
+from dagn_pre.benchmarks import checkpoints, data_checks, demo, environment, hosts, report
 from dagn_pre.benchmarks.host_runner import HostRunner, Measured
 from dagn_pre.benchmarks.hosts import set_data_root
 from dagn_pre.benchmarks.results import Results
@@ -136,6 +137,8 @@ def prepare(source: str, root: str | Path | None, checkpoint: str | None) -> Sub
         set_data_root(cfg, os.path.abspath(root))
     insert(cfg, compress=50, restore=False, splits=("test",))  # says now if the pipeline is one that it cannot change
     annotations = hosts.check_data(cfg)
+    for remark in data_checks.check(cfg):
+        print(f"note: {remark}", file=sys.stderr)
     wanted = checkpoint or cfg.get("checkpoint")
     if not wanted:
         raise ConfigError(f"config {hosts.name(cfg)} names no checkpoint: give one with --checkpoint")

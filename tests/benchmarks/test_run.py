@@ -405,10 +405,11 @@ def test_nothing_found_is_a_score_of_zero(toy, tmp_path):
 
 def test_an_image_that_cannot_be_read_stops_the_cell(toy, tmp_path):
     truth = json.loads((toy / "data" / "truth.json").read_text())
-    truth["images"][2]["file_name"] = "lost.png"
-    (tmp_path / "lost.json").write_text(json.dumps(truth))
-    config = edited(toy, tmp_path, ("ann_file='truth.json'", f"ann_file='{tmp_path / 'lost.json'}'"))
-    with pytest.raises(DagnPreError, match=r"edited-original failed \(FileNotFoundError.*lost\.png"):
+    truth["images"][2]["file_name"] = str(tmp_path / "torn.png")
+    (tmp_path / "torn.png").write_bytes(b"no picture")
+    (tmp_path / "torn.json").write_text(json.dumps(truth))
+    config = edited(toy, tmp_path, ("ann_file='truth.json'", f"ann_file='{tmp_path / 'torn.json'}'"))
+    with pytest.raises(DagnPreError, match=r"edited-original failed \(.*torn\.png"):
         run.run([str(config)], tmp_path / "out", device="cpu")
 
 
