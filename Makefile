@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 help:
 	@echo "make demo     both tasks of the demo: original, JPEG and dagn-s at QF 10, 20, 30, 40, into work_dirs/demo"
-	@echo "make test     the test suite"
+	@echo "make test     the test suite; installs Chromium where there is none, for the page of dagn-pre bench"
 	@echo "make lint     ruff"
 	@echo "make install  what the others need, into .venv (they call it themselves)"
 
@@ -22,6 +22,7 @@ demo: $(INSTALLED)
 	.venv/bin/dagn-pre bench demo --work-dir work_dirs/demo
 
 test: $(INSTALLED)
+	tools/browser.sh
 	.venv/bin/python -m pytest
 
 lint: $(INSTALLED)

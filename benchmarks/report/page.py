@@ -55,10 +55,9 @@ def fill(template: str, script: str, **values) -> str:
     style = palette.css() + (HERE / "page.css").read_text(encoding="utf-8")
     policy = f"default-src 'none'; img-src data:; style-src '{digest(style)}'; base-uri 'none'; form-action 'none'"
     policy += f"; script-src '{digest(script)}'" if script else ""
-    shared = {"text": text, "svg": svg, "palette": palette, "interval": interval, "verdict": verdict, "headings": HEADINGS}
-    return environment.get_template(template).render(
-        **shared, style=Markup(style), script=Markup(script), policy=policy, version=__version__, harm_check=HARM_CHECK, **values
-    )
+    shared = {"harm_check": HARM_CHECK, "text": text, "svg": svg, "palette": palette, "interval": interval, "verdict": verdict}
+    shared |= {"headings": HEADINGS, "style": Markup(style), "script": Markup(script), "policy": policy, "version": __version__}
+    return environment.get_template(template).render(**shared, **values)
 
 
 def digest(source: str) -> str:

@@ -11,7 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from dagn_pre.benchmarks.report.text import number
 
 WIDTH, HEIGHT = 420, 290  # small, so that type stays legible when a phone shrinks it
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
+DODGE = 3.5  # between the series of a chart, so that their intervals stand side by side
+TICKS = MaxNLocator(6, steps=[1, 2, 5, 10])
 MARKERS = {
     "o": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0Z",
     "s": "M-4 -4H4V4H-4Z",
@@ -66,7 +68,7 @@ def chart(
     levels: tuple[float, ...] = (),
     limits: tuple[float, float] | None = None,
 ) -> Markup:
-    """An SVG of lines with bands, or of points.
+    """An SVG of lines with intervals, or of points.
 
     Args:
         x_ticks: where x has ticks, the ends of the axis; None: round numbers from 0 on.
@@ -78,13 +80,13 @@ def chart(
     low, high = min(ys, default=0), max(ys, default=1)
     if limits:
         low, high = max(low, limits[0]), min(high, limits[1])
-    y_ticks = [tick for tick in MaxNLocator(6).tick_values(low, high)]
+    y_ticks = list(TICKS.tick_values(low, high))
     while len(y_ticks) > 2 and y_ticks[1] <= low:
         y_ticks = y_ticks[1:]
     while len(y_ticks) > 2 and y_ticks[-2] >= high:
         y_ticks = y_ticks[:-1]
     xs = [point.x for one in series if not one.flat for point in one.points]
-    ticks = list(x_ticks) if x_ticks is not None else list(MaxNLocator(6).tick_values(0, max(xs, default=1)))
+    ticks = list(x_ticks) if x_ticks is not None else list(TICKS.tick_values(0, max(xs, default=1)))
     margin = (0.04 * (ticks[-1] - ticks[0]) or 1) if x_ticks is not None else 0
     x = Scale(ticks[0] - margin, ticks[-1] + margin, LEFT, WIDTH - RIGHT)
     y = Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
@@ -93,10 +95,9 @@ def chart(
     # A nested svg cuts off what lies beyond the frame without an id, which charts would have to share out.
     x0, y0, x1, y1 = LEFT - 6, TOP - 6, WIDTH - RIGHT + 6, HEIGHT - BOTTOM + 6
     parts.append(f'<svg x="{x0}" y="{y0}" width="{x1 - x0}" height="{y1 - y0}" viewBox="{x0} {y0} {x1 - x0} {y1 - y0}">')
+    dodged = [one for one in series if one.line and not one.flat]
     for one in series:
-        parts += bands(one, x, y)
-    for one in series:
-        parts += lines(one, x, y)
+        parts += drawn(one, x, y, DODGE * (dodged.index(one) - (len(dodged) - 1) / 2) if one in dodged else 0)
     parts.append("</svg>")
     return Markup(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" aria-label="{escape(title)}">'
@@ -117,20 +118,8 @@ def axes(x_ticks: list[float], y_ticks: list[float], x: Scale, y: Scale, x_label
     yield f'<text class="axis" transform="translate(11 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
 
 
-def bands(one: Series, x: Scale, y: Scale) -> Iterator[str]:
-    """The intervals, joined where two neighbours have one; a lone one is a bar."""
-    ends = [(x(point.x), *map(y, point.ends)) for point in one.points if point.ends]
-    if one.flat and ends:
-        yield f'<path class="band {one.css}" d="M{LEFT} {ends[0][1]}H{WIDTH - RIGHT}V{ends[0][2]}H{LEFT}Z"/>'
-    elif one.line and len(ends) > 1:
-        there, back = (" ".join(f"{end[0]},{end[side]}" for end in ends[::step]) for side, step in ((1, 1), (2, -1)))
-        yield f'<polygon class="band {one.css}" points="{there} {back}"/>'
-    if not one.flat:
-        yield from (f'<path class="bar {one.css}" d="M{at} {low}V{high}"/>' for at, low, high in ends)
-
-
-def lines(one: Series, x: Scale, y: Scale) -> Iterator[str]:
-    """The line, and the marks with their tooltips; a large unseen disc lets fingers find a mark."""
+def drawn(one: Series, x: Scale, y: Scale, shift: float) -> Iterator[str]:
+    """Intervals, line and marks, ``shift`` to the right; a large unseen disc lets fingers find a mark."""
     style = f"{one.css}{' hollow' if one.hollow else ''}"
     if one.flat:
         point = one.points[0]
@@ -138,27 +127,32 @@ def lines(one: Series, x: Scale, y: Scale) -> Iterator[str]:
         yield f'H{WIDTH - RIGHT}"/><path class="hit wide" d="M{LEFT} {y(point.y)}H{WIDTH - RIGHT}"/>'
         yield f"<title>{escape(point.tip)}</title></g>"
         return
+    places = [round(x(point.x) + shift, 1) for point in one.points]
+    for at, point in zip(places, one.points):
+        if point.ends:
+            low, high = map(y, point.ends)
+            yield f'<path class="bar {one.css}" d="M{at} {low}V{high}M{at - 2.5:.1f} {low}h5M{at - 2.5:.1f} {high}h5"/>'
     if one.line:
-        yield f'<polyline class="line {style}" points="{" ".join(f"{x(p.x)},{y(p.y)}" for p in one.points)}"/>'
+        corners = " ".join(f"{at},{y(point.y)}" for at, point in zip(places, one.points))
+        yield f'<polyline class="line {style}" points="{corners}"/>'
     written: list[float] = []
-    for point in one.points:
-        at = f"translate({x(point.x)} {y(point.y)})"
-        yield f'<g class="point" data-tip="{escape(point.tip)}" transform="{at}"><circle class="hit" r="11"/>'
-        yield f'<path class="mark {style}" d="{MARKERS[one.mark]}"/><title>{escape(point.tip)}</title>'
-        if point.label and all(abs(y(point.y) - other) >= 11 for other in written):
-            written.append(y(point.y))
-            left = x(point.x) > WIDTH - 70
-            yield f'<text class="label" x="{-8 if left else 8}" y="4" text-anchor="{"end" if left else "start"}">'
-            yield f"{escape(point.label)}</text>"
+    for at, point in zip(places, one.points):
+        height, tip = y(point.y), escape(point.tip)
+        yield f'<g class="point" data-tip="{tip}" transform="translate({at} {height})"><title>{tip}</title>'
+        yield f'<circle class="hit" r="11"/><path class="mark {style}" d="{MARKERS[one.mark]}"/>'
+        if point.label and all(abs(height - other) >= 11 for other in written):
+            written.append(height)
+            place = 'x="-8" y="4" text-anchor="end"' if at > WIDTH - 70 else 'x="8" y="4"'
+            yield f'<text class="label" {place}>{escape(point.label)}</text>'
         yield "</g>"
 
 
-def swatch(css: str, mark: str, flat: bool = False, hollow: bool = False) -> Markup:
-    """A line and its mark, for a legend."""
+def swatch(css: str, mark: str, flat: bool = False, hollow: bool = False, line: bool = True) -> Markup:
+    """A line and its mark, or one of them, for a legend."""
     style = f"{css}{' hollow' if hollow else ''}"
     shape = "" if flat else f'<path class="mark {style}" transform="translate(13 7)" d="{MARKERS[mark]}"/>'
-    line = f'<path class="line {"flat " if flat else ""}{style}" d="M0 7H26"/>'
-    return Markup(f'<svg class="swatch" width="26" height="14" viewBox="0 0 26 14" aria-hidden="true">{line}{shape}</svg>')
+    stroke = f'<path class="line {"flat " if flat else ""}{style}" d="M0 7H26"/>' if line or flat else ""
+    return Markup(f'<svg class="swatch" width="26" height="14" viewBox="0 0 26 14" aria-hidden="true">{stroke}{shape}</svg>')
 
 
 def change(before: float | None, after: float | None, css: str) -> Markup:

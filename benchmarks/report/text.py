@@ -23,7 +23,10 @@ PAIRED = (
     "(95 %, bootstrap over images) are of the difference itself. Helps: all of the interval is above 0; hurts: all of it is "
     "below; else no difference is shown. At 95 % about one verdict in twenty is chance where there is no difference."
 )
-UNPAIRED = "This results.json holds no paired comparisons (an older dagn-pre wrote it): run dagn-pre bench again for a harm check."
+UNPAIRED = (
+    "This results.json holds no paired comparisons: JPEG was not measured, or an older dagn-pre wrote it. For a harm check, "
+    "run dagn-pre bench again."
+)
 
 
 def markdown(run: Run) -> str:
@@ -181,7 +184,8 @@ def remarks(run: Run) -> Iterator[str]:
     if run.environment.get("limit"):
         yield f"Only the first {run.environment['limit']} images were tested: {few}."
     if run.environment.get("subset"):
-        yield f"A stratified sample of {run.environment['subset']} images was tested (seed {run.environment.get('seed')}): {few}."
+        size, seed = run.environment["subset"], run.environment.get("seed")
+        yield f"A stratified sample of {size} images was tested (seed {seed}): {few}."
     if untimed := sum(row["restore_ms_per_image"] is None for panel in run.panels for row in panel.rows):
         yield f"{untimed} cells read all restored images from the cache: they have no time of restoring."
 
