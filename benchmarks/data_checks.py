@@ -82,7 +82,7 @@ def compare_files(kind: str, paths: Sequence[str], source: str) -> Iterator[str]
             "complete the data, or leave them out of the annotations"
         )
     if others and not source.endswith(".txt"):
-        yield f"{len(others)} {kind} in {place} are not named by {source} and not tested ({first(others)})"
+        yield f"{len(others)} of {len(there)} {kind} in {place} are not named by {source} and not tested ({first(others)})"
 
 
 def check_categories(dataset, cfg: Config) -> Iterator[str]:
