@@ -105,7 +105,7 @@ class Cache:
     for whatever was written under it; processes with different bounds each keep to their own when they write.
 
     A folder that cannot be written, as on a full disk, stops no one: one warning names it, and this object goes on without
-    writing. It pickles small, and needs nothing of the process that made it.
+    writing (``writes`` is False then). It pickles small, and needs nothing of the process that made it.
 
     Args:
         folder: made if missing.
@@ -121,7 +121,7 @@ class Cache:
         self.writes = True
         try:
             if not is_cache(self.folder):
-                if self.folder.exists() and (not self.folder.is_dir() or any(_foreign(self.folder))):
+                if self.folder.exists() and _foreign(self.folder) and not is_cache(self.folder):  # now made by another process
                     raise UsageError(f"{self.folder} holds other things than a cache of ours; name a new or an empty folder")
                 self.folder.mkdir(parents=True, exist_ok=True)
                 write_atomic(self.folder / TAG, TAG_TEXT.encode())
@@ -154,7 +154,7 @@ class Cache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            log.warning("cannot read %s, which counts as not cached: %s", path, error)
+            self._stop_writing(error)
             return None
         if data is None:
             log.warning("%s is damaged: it is removed and made anew", path)
@@ -170,9 +170,11 @@ class Cache:
         path = self.path(key, kind)
         try:
             with self._locked():
+                if path.exists():  # another process was faster
+                    return
                 usage = _read_usage(self.folder).get("bytes")
                 if usage is None or usage + size > self.size:
-                    usage = self._evict(max(0, min(int(self.size * KEEP), self.size - size)))
+                    usage = self._evict(min(int(self.size * KEEP), self.size - size))[1]
                 # Counted before it is written: a kill in between makes the count too high, never too low.
                 self._write_usage(usage + size)
                 write_atomic(path, data + _checksum(path, data))
@@ -191,56 +193,57 @@ class Cache:
         return _read_usage(self.folder).get("bound")
 
     def prune(self, size: int | None = None, older_than: float | None = None, dry_run: bool = False) -> list[Entry]:
-        """Remove the entries least recently used until ``size`` bytes are left, and those not used for ``older_than``
-        seconds; leftovers of killed writers go too. Returns what is removed, or would be with ``dry_run``."""
+        """Remove the entries least recently used until at most ``size`` bytes are left, and those not used for
+        ``older_than`` seconds; returns what is removed, or would be with ``dry_run``. Raises OSError."""
         with self._locked():
-            entries = sorted(self.entries(), key=lambda entry: entry.used)
-            total, oldest, gone = sum(entry.size for entry in entries), time.time() - (older_than or 0), []
-            for entry in entries:
-                if (size is not None and total > size) or (older_than is not None and entry.used <= oldest):
-                    gone.append(entry)
-                    total -= entry.size
-            if not dry_run:
-                for path in [*(entry.path for entry in gone), *self._files(LEFTOVER)]:
-                    path.unlink(missing_ok=True)
-                self._write_usage(total, self.bound())
+            if dry_run:
+                return self._superfluous(size, older_than)[0]
+            bound = self.bound()
+            gone, total = self._evict(size, older_than)
+            self._write_usage(total, bound)
         return gone
 
     def verify(self) -> tuple[int, list[Path], list[Path]]:
-        """Read every entry; remove the damaged and what killed writers left: (number of whole entries, damaged, leftovers)."""
+        """Read every entry; remove the damaged and what killed writers left: (number of whole entries, damaged, leftovers).
+        Raises OSError."""
         whole, damaged = 0, []
         for entry in self.entries():
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # evicted meanwhile
                 if _checked(entry.path) is None:
                     damaged.append(entry.path)
                     entry.path.unlink()
                 else:
                     whole += 1
-        with self._locked():  # whoever holds the lock knows that no one is writing
-            leftovers = list(self._files(LEFTOVER))
-            for path in leftovers:
-                path.unlink(missing_ok=True)
-            self._write_usage(sum(entry.size for entry in self.entries()), self.bound())
+        with self._locked():
+            leftovers, bound = list(self._files(LEFTOVER)), self.bound()
+            self._write_usage(self._evict()[1], bound)
         return whole, damaged, leftovers
 
     # -- the folder ---------------------------------------------------------------------------------------------------
 
-    def _locked(self) -> FileLock:
-        # Made anew each time, since a lock must not travel into other processes. 0o666: other users' processes share it.
-        return FileLock(self.folder / LOCK, timeout=LOCK_SECONDS, mode=0o666)
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # A new lock each time, since one that is held must not travel into other processes. Whoever may write in the folder
+        # may lock it. Entries take a millisecond to write, so waiting polls often.
+        with FileLock(self.folder / LOCK, mode=0o666).acquire(LOCK_SECONDS, poll_interval=0.002):
+            yield
 
-    def _evict(self, size: int) -> int:
-        """Under the lock: remove leftovers, and entries until ``size`` bytes are left; returns how many are."""
-        for path in self._files(LEFTOVER):
-            path.unlink(missing_ok=True)
+    def _superfluous(self, size: int | None, older_than: float | None) -> tuple[list[Entry], int]:
+        """The entries that have to go, see :meth:`prune`, and the bytes of those that stay."""
         entries = sorted(self.entries(), key=lambda entry: entry.used)
-        total = sum(entry.size for entry in entries)
+        total, oldest, gone = sum(entry.size for entry in entries), time.time() - (older_than or 0), []
         for entry in entries:
-            if total <= size:
-                break
-            entry.path.unlink(missing_ok=True)
-            total -= entry.size
-        return total
+            if (size is not None and total > size) or (older_than is not None and entry.used <= oldest):
+                gone.append(entry)
+                total -= entry.size
+        return gone, total
+
+    def _evict(self, size: int | None = None, older_than: float | None = None) -> tuple[list[Entry], int]:
+        """Remove the superfluous, and leftovers of killed writers: whoever holds the lock knows that no one is writing."""
+        gone, total = self._superfluous(size, older_than)
+        for path in [*(entry.path for entry in gone), *self._files(LEFTOVER)]:
+            path.unlink(missing_ok=True)
+        return gone, total
 
     def _write_usage(self, usage: int, bound: int | None = None) -> None:
         write_atomic(self.folder / USAGE, json.dumps({"bytes": usage, "bound": bound or self.size}).encode())
@@ -254,7 +257,8 @@ class Cache:
             yield from (folder / name for name in names)
 
     def _stop_writing(self, error: Exception) -> None:
-        log.warning("%s takes no more images, and the work goes on without: %s", self.folder, error)
+        if self.writes:
+            log.warning("the cache %s takes no more images, and the work goes on without: %s", self.folder, error)
         self.writes = False
 
     def __repr__(self) -> str:
@@ -269,9 +273,9 @@ def is_cache(folder: Path) -> bool:
         return False
 
 
-def _foreign(folder: Path) -> list[str]:
-    """Names in a folder without a tag that another process, which is just making a cache of it, has not put there."""
-    return [name for name in os.listdir(folder) if name != TAG and not name.startswith(f".{Path(TAG).stem}-")]
+def _foreign(folder: Path) -> bool:
+    """Whether a folder without our tag is something else; another process may just be writing the tag."""
+    return not folder.is_dir() or any(not name.startswith(f".{Path(TAG).stem}-") for name in os.listdir(folder))
 
 
 def _checksum(path: Path, data: bytes) -> bytes:

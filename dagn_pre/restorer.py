@@ -122,6 +122,9 @@ class Restorer:
             since: their headers lie, and so may their pixels. Nothing is skipped then, whatever ``max_quality``, header or
             hint say.
 
+    Attributes:
+        fingerprint: of the weights, as ``dagn_pre.models.fingerprint`` gives it.
+
     Restorers of one model and device share its networks for as long as one of them lives.
 
     Raises:
@@ -146,7 +149,8 @@ class Restorer:
         self.options = Options(model, device, max_quality, strength, tile, overlap, dtype, quality)
         self.device = self.options.resolved_device()
         self.dtype = self.options.resolved_dtype(self.device)
-        self._loaded = _load(model, self.device)  # held, since the cache behind it is weak
+        self.fingerprint = models.fingerprint(model)
+        self._loaded = _load(model, self.fingerprint, self.device)  # held, since the cache behind it is weak
         self.network, self.predictor, self.card = self._loaded.network, self._loaded.predictor, self._loaded.card
         self._vector = None  # of the quality set by hand, (1, F)
         if quality is not None:
@@ -330,9 +334,9 @@ class Restorer:
 _networks: weakref.WeakValueDictionary[tuple[str, torch.device], models.Loaded] = weakref.WeakValueDictionary()
 
 
-def _load(model: str | Path, device: torch.device) -> models.Loaded:
+def _load(model: str | Path, fingerprint: str, device: torch.device) -> models.Loaded:
     """A model's networks on ``device``: one copy per content of the weights file, freed with the last restorer that uses it."""
-    key = models.fingerprint(model), device
+    key = fingerprint, device
     loaded = _networks.get(key)
     if loaded is None:
         loaded = models.load(model)

@@ -190,13 +190,16 @@ class DAGNRestore(BaseTransform):
         if self.cache is None or not image.size:
             return shared_restorer(**vars(options))(image, quality=quality, channel_order="bgr"), False
         known = quality.value if isinstance(quality, codec.Quality) else quality
-        key = cache.digest(image, known_quality=known, **identity(options))
+        key = cache.digest(image, known_quality=known, weights=weights(options.model), **identity(options))
         data = self.cache.get(key, "png")
         if data is not None:
             return np.ascontiguousarray(codec.decode(data)[..., ::-1]), True
         if self.cache.get(key, "untouched") is not None:
             return image, True
-        restored = shared_restorer(**vars(options))(image, quality=quality, channel_order="bgr")
+        restorer = shared_restorer(**vars(options))
+        restored = restorer(image, quality=quality, channel_order="bgr")
+        # By the weights that did it: the file may have been replaced since this process first looked.
+        key = cache.digest(image, known_quality=known, weights=restorer.fingerprint, **identity(options))
         if restored is image:
             self.cache.put(key, "untouched", b"")
         else:
@@ -208,13 +211,14 @@ class DAGNRestore(BaseTransform):
         return f"DAGNRestore({', '.join(f'{key}={value!r}' for key, value in options.items())}{cache_repr(self)})"
 
 
-@functools.lru_cache(maxsize=8)
+weights = functools.lru_cache(maxsize=8)(models.fingerprint)  # hashed once in a process; no network is loaded
+
+
 def identity(options: Options) -> dict:
-    """Everything about a restorer that decides its pixels, as JSON values; needs no network in memory."""
+    """Everything about a restorer but its weights that decides its pixels, as JSON values."""
     device = options.resolved_device()
-    dtype = str(options.resolved_dtype(device))
-    weights = models.fingerprint(options.model)
-    return {**asdict(options), "device": device.type, "dtype": dtype, "model": weights, "version": __version__}
+    decides = dict(device=device.type, dtype=str(options.resolved_dtype(device)), version=__version__)
+    return {key: value for key, value in {**asdict(options), **decides}.items() if key != "model"}
 
 
 def open_cache(folder: str | None, size: int | str) -> cache.Cache | None:
