@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
 
 from dagn_pre import cache as module
 from dagn_pre import codec
 from dagn_pre.cache import CHECKSUM, Cache, digest, parse_size, to_png
 from dagn_pre.errors import UsageError
+from tests.conftest import photograph
 
 
 def key(name: object) -> str:
