@@ -27,7 +27,7 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
     if (old_height, old_width) == (2 * height, 2 * width):
         pixels = image.to(torch.int32)
         four = pixels[:, ::2, ::2] + pixels[:, ::2, 1::2] + pixels[:, 1::2, ::2] + pixels[:, 1::2, 1::2]
-        return ((four + 2) >> 2).to(torch.uint8)
+        return ((four + 2) >> 2).to(torch.uint8).contiguous()
     columns = image.permute(2, 1, 0).to(torch.int32).contiguous()  # whole lines are gathered: the fast way on CPUs
     left, right, near, far = taps(old_width, width, image.device, hold_border=True)
     lines = columns[left].mul_(near).add_(columns[right].mul_(far))

@@ -51,7 +51,8 @@ class Edit:
 
 @dataclass(frozen=True)
 class Update:
-    """One dict to change, the one at ``path``: ``node.update(values)``, without the keys in ``removed``."""
+    """One dict to change, the one at ``path``: ``values`` are set, the keys in ``removed`` go. (A ConfigDict's own ``update``
+    would merge the dicts inside.)"""
 
     path: str
     node: dict
@@ -60,7 +61,8 @@ class Update:
 
     def apply(self) -> None:
         """Do it."""
-        self.node.update(kept(self.values))
+        for key, value in self.values.items():
+            self.node[key] = kept(value)
         for key in self.removed:
             self.node.pop(key, None)
 

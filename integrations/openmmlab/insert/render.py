@@ -22,7 +22,7 @@ def render_text(source: str, path: Path, out: Path, config: Config, edits: list[
         [
             f"# Written by `dagn-pre insert` from {source}; everything else is inherited.",
             f"_base_ = {base_of(source, path, out)}",
-            f"custom_imports = {call(imports)}",
+            f"custom_imports = {made(imports, prefix='')}",
             *(statement(edit, "_base_.") for edit in edits),
             "",
         ]
@@ -60,7 +60,7 @@ def render_lazy(source: str, path: Path, out: Path, config: Config, edits: list[
 def statement(edit: Edit | Update, prefix: str) -> str:
     """``edit`` as Python code."""
     if isinstance(edit, Update):
-        lines = [f"{prefix}{edit.path}.update({made(edit.values, prefix)})"]
+        lines = [f"{prefix}{edit.path}.{key} = {made(value, prefix)}" for key, value in edit.values.items()]
         return "\n".join([*lines, *(f"{prefix}{edit.path}.pop({key!r}, None)" for key in edit.removed)])
     if edit.stop == edit.start + 1 == edit.start + len(edit.steps):
         return f"{prefix}{edit.path}[{edit.start}] = {made(edit.steps[0], prefix)}"
@@ -72,17 +72,11 @@ def made(value: object, prefix: str) -> str:
     """A step or an argument as code: what stays is named by where it stands."""
     if isinstance(value, Reference):
         return f"{prefix}{value.path}"
+    if isinstance(value, type):  # of ours, imported above
+        return value.__name__
     if not isinstance(value, dict):
         return repr(plain(value))
-    parts = {key: made(item, prefix) for key, item in value.items()}
-    if isinstance(value.get("type"), type):  # imported by name above
-        parts["type"] = type_name(value)
-    return f"dict({', '.join(f'{key}={item}' for key, item in parts.items())})"
-
-
-def call(arguments: dict) -> str:
-    """``dict(...)`` as code."""
-    return f"dict({', '.join(f'{k}={plain(v)!r}' for k, v in arguments.items())})"
+    return f"dict({', '.join(f'{key}={made(item, prefix)}' for key, item in value.items())})"
 
 
 def base_of(source: str, path: Path, out: Path) -> str:
