@@ -9,7 +9,20 @@ import sys
 from dagn_pre import __version__
 from dagn_pre.errors import DagnPreError, UsageError
 
-COMMANDS = ("restore", "compress", "inspect", "insert", "bench", "evaluate", "models", "train", "export")
+COMMANDS = (
+    "restore",
+    "compress",
+    "inspect",
+    "insert",
+    "bench",
+    "bench report",
+    "bench compare",
+    "evaluate",
+    "models",
+    "train",
+    "export",
+    "cache",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -17,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dagn-pre {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = importlib.import_module(f"dagn_pre.cli.{name}")
+        module = importlib.import_module(f"dagn_pre.cli.{name.replace(' ', '_')}")
         command = commands.add_parser(
             name,
             help=module.HELP,
@@ -32,7 +45,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = build_parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if " ".join(words[:2]) in COMMANDS:  # a command of two words
+        words[:2] = [" ".join(words[:2])]
+    options = build_parser().parse_args(words)
     try:
         return options.run(options)
     except (DagnPreError, OSError) as error:
