@@ -20,6 +20,8 @@ from openmmlab_toys import SIZE
 from torch.utils.data import get_worker_info
 
 from dagn_pre import models, restorer
+from dagn_pre.benchmarks import demo, hosts
+from dagn_pre.benchmarks.train import relocated
 from dagn_pre.errors import ConfigError, ImageError, UsageError
 from dagn_pre.integrations.openmmlab import DAGNDefer, DAGNDetDataPreprocessor, DAGNSegDataPreProcessor, preprocessors
 from dagn_pre.integrations.openmmlab.insert import insert
@@ -436,3 +438,31 @@ def test_a_pipeline_that_hands_nothing_over_is_told_once(faster_rcnn, weights, m
     assert not calls and len(said) == 1 and "DAGNDefer" in said[0]
     prepared(ours, 1, training=True)
     assert len(said) == 1
+
+
+# -- trained models ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("task", "metric"), [("faster_rcnn", "coco/bbox_mAP"), ("pspnet", "mIoU")])
+def test_the_demos_models_score_the_same(task, metric, tmp_path):
+    """In float32, to 0.1 points; the images are resized, by no whole factor."""
+    demo.prepare(tmp_path / "data", counts={"train": 0, "val": 3})
+    plain = relocated(hosts.load(f"demo_{task}"), tmp_path / "data")
+    plain.load_from, plain.work_dir, plain.log_level = str(demo.CHECKPOINTS / plain.checkpoint), str(tmp_path), "WARNING"
+    plain.test_evaluator = [plain.test_evaluator, dict(type="DumpResults", out_file_path=str(tmp_path / "results.pkl"))]
+    plain.test_dataloader.dataset.pipeline[1].scale = (300, 225)
+    found = {}
+    for where in ("transform", "preprocessor"):
+        config = insert(plain, where=where, compress=20, splits=["test"], dtype="float32")
+        config.experiment_name = f"demo-{task}-{where}"
+        scores = Runner.from_cfg(config).test()
+        with open(tmp_path / "results.pkl", "rb") as file:
+            found[where] = scores[metric] * (100 if task == "faster_rcnn" else 1), pickle.load(file)
+    (expected, samples), (score, others) = found.values()
+    assert abs(score - expected) <= 0.1 and expected > 5
+    for sample, other in zip(samples, others, strict=True):
+        if task == "faster_rcnn":
+            for key in ("bboxes", "scores"):
+                torch.testing.assert_close(other["pred_instances"][key], sample["pred_instances"][key], rtol=1e-3, atol=0.01)
+        else:
+            assert (other["pred_sem_seg"]["data"] == sample["pred_sem_seg"]["data"]).float().mean() > 0.999
