@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from pycocotools.cocoeval import COCOeval
 
-from dagn_pre.benchmarks import checkpoints
+from dagn_pre.benchmarks import checkpoints, processes
 from dagn_pre.benchmarks.hosts import quiet
 from dagn_pre.errors import ConfigError, DagnPreError
 from dagn_pre.integrations.openmmlab import DAGNRestore
@@ -48,8 +49,8 @@ class Stopwatch:
         return output
 
     def milliseconds(self) -> float:
-        """Per image, without the first call (loading, warming up) unless it is the only one."""
-        laps = self.laps[1:] or self.laps
+        """Per image, over all processes, without the first call of each (loading, warming up) unless it is the only one."""
+        laps = processes.gathered(self.laps[1:] or self.laps)
         return 1000 * sum(seconds for seconds, _ in laps) / sum(images for _, images in laps)
 
 
@@ -71,13 +72,15 @@ def host_errors(what: str, remedy: str = "its log is in the work dir") -> Iterat
 
 
 class Progress(Hook):
-    """Calls ``advance`` with the number of images after each tested batch."""
+    """Calls ``advance`` with the number of images after each tested batch, ``total`` in all."""
 
-    def __init__(self, advance: Callable[[int], object]):
-        self.advance = advance
+    def __init__(self, advance: Callable[[int], object], total: int):
+        self.advance, self.left = advance, total
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        self.advance(len(outputs))
+        done = min(len(outputs) * get_world_size(), self.left)  # other processes are as far, and may repeat the last
+        self.left -= done
+        self.advance(done)
 
 
 class HostRunner:
@@ -107,6 +110,8 @@ class HostRunner:
             model = self.runner.model.to(device)
             self.loop = self.runner.test_loop
             checkpoints.load(model, checkpoint, self.loop.dataloader.dataset.metainfo.get("classes"))
+        for metric in self.loop.evaluator.metrics:  # gather through torch.distributed, not by files in the current folder
+            metric.collect_device, metric.collect_dir = "gpu", None
         self.n_images = len(self.loop.dataloader.dataset)
         if not self.n_images:
             raise ConfigError(f"the test data of config {Path(cfg.filename).stem} hold no images: check --data-root")
@@ -136,7 +141,7 @@ class HostRunner:
             options = {"model": restorer, "device": self.device} if restorer else {}
             cfg = insert(cfg, compress=quality, restore=restorer is not None, splits=("test",), **options)
         model = self.runner.model
-        bar = Progress(advance)
+        bar = Progress(advance, self.n_images)
         after = "finished cells are kept: after the repair, the same command goes on"
         with quiet(), host_errors(f"{name} failed", after):
             self.loop.dataloader = self.runner.build_dataloader(cfg.test_dataloader, seed=0)
@@ -149,7 +154,7 @@ class HostRunner:
             finally:
                 del model.test_step  # the stopwatch stood before the class's own
                 self.runner.hooks.remove(bar)
-            value = self.score(metrics)
+            value = processes.of_main(self.score(metrics) if processes.is_main_process() else None)
         if math.isnan(value):
             raise ConfigError(f"{name} cannot be scored: its {self.n_images} images hold no ground truth")
         milliseconds = sum((watch.milliseconds() for watch in restoring), 0.0)

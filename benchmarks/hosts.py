@@ -159,7 +159,8 @@ def for_testing(cfg: Config, limit: int | None) -> Config:
     """A copy that only tests: no training parts, no custom hooks, loading in this process, the first ``limit`` images.
 
     Custom hooks go because they serve training; EMAHook would even exchange the loaded weights for its own. Loading
-    happens in this process, so that a restorer can be timed there and may run on CUDA.
+    happens in this process, so that a restorer can be timed there and may run on CUDA. Each image is a batch of its own,
+    never padded to the size of others: its score is the same in any number of processes.
 
     Raises:
         ConfigError: a limit for a wrapped data set.
@@ -170,7 +171,9 @@ def for_testing(cfg: Config, limit: int | None) -> Config:
             cfg.pop(key)
     cfg.update(load_from=None, resume=False, launcher="none")
     cfg.test_cfg = cfg.get("test_cfg") or {}
-    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False, batch_size=1)
+    cfg.test_dataloader.sampler = dict(type="DefaultSampler", shuffle=False)
+    cfg.test_dataloader.pop("batch_sampler", None)
     cfg.test_dataloader.pop("prefetch_factor", None)
     if limit is not None:
         if "dataset" in cfg.test_dataloader.dataset or "datasets" in cfg.test_dataloader.dataset:

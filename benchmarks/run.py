@@ -18,7 +18,7 @@ from mmengine.config import Config
 from tqdm import tqdm
 
 from dagn_pre import models
-from dagn_pre.benchmarks import checkpoints, data_checks, demo, environment, hosts, report
+from dagn_pre.benchmarks import checkpoints, data_checks, demo, environment, hosts, processes, report
 from dagn_pre.benchmarks.host_runner import HostRunner, Measured
 from dagn_pre.benchmarks.hosts import set_data_root
 from dagn_pre.benchmarks.results import Results
@@ -60,6 +60,7 @@ def run(
     limit: int | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    launcher: str = "none",
 ) -> dict:
     """Measure every cell that ``work_dir`` does not hold yet; write results.json, results.md and results.png there.
 
@@ -72,6 +73,8 @@ def run(
         limit: the first images only, in the data and in the ground truth.
         device: "cpu", "cuda" or "auto", for the host's model and the restorer.
         overwrite: throw away results of other settings.
+        launcher: "none", or who started several processes that share each cell: "pytorch" (torchrun) or "slurm". All of
+            them return the same, the first one writes.
 
     Returns:
         What results.json holds: {"rows": [...], "environment": {...}}.
@@ -82,6 +85,7 @@ def run(
         WeightsError: a checkpoint or restorer cannot be loaded safely, or does not fit.
         DagnPreError: the host failed on the way.
     """
+    processes.join_processes(launcher)
     work_dir = Path(work_dir)
     qualities = sorted({check_quality(quality) for quality in qualities})
     restorers = check_inputs(inputs)
@@ -101,20 +105,24 @@ def run(
     surroundings["models"] = dict(zip(titles, (subject.settings for subject in subjects), strict=True))
     surroundings["restorers"] = {label: models.fingerprint(model)[:16] for label, model in restorers.items()}
     results = Results(work_dir / "results.json", surroundings, parts=("models", "restorers"), overwrite=overwrite)
+    if not processes.is_main_process():
+        results.path = None  # has been read; the first process writes
     cells = list(plan(inputs, restorers, qualities))
     for subject in subjects:
         pending = [cell for cell in cells if not results.holds(**key(subject, *cell))]
         if not pending:
             continue
         host = HostRunner(hosts.for_testing(subject.cfg, limit), subject.checkpoint, device, work_dir)
-        with tqdm(total=len(pending) * host.n_images, desc=subject.model, unit="img", dynamic_ncols=True) as bar:
+        shown = {"desc": subject.model, "unit": "img", "dynamic_ncols": True, "disable": not processes.is_main_process()}
+        with tqdm(total=len(pending) * host.n_images, **shown) as bar:
             for label, quality in pending:
                 cell = label if quality is None else f"{label}-qf{quality}"
                 bar.set_postfix_str(cell)
                 name = f"{hosts.name(subject.cfg)}-{cell}"
                 measured = host.measure(name, quality, restorers.get(label), bar.update)
                 results.add(rows=[row(subject, label, quality, measured)])
-    report.write(work_dir)
+    if processes.is_main_process():
+        report.write(work_dir)
     return results.content
 
 
@@ -125,7 +133,8 @@ def expand(configs: Sequence[str], data_root: str | Path | None, work_dir: Path)
             yield source, data_root
             continue
         root = Path(data_root or work_dir / "data")
-        demo.prepare(root)
+        with processes.main_first():
+            demo.prepare(root)
         yield from ((config, root) for config in DEMO)
 
 
@@ -138,7 +147,8 @@ def prepare(source: str, root: str | Path | None, checkpoint: str | None) -> Sub
     insert(cfg, compress=50, restore=False, splits=("test",))  # says now if the pipeline is one that it cannot change
     annotations = hosts.check_data(cfg)
     for remark in data_checks.check(cfg):
-        print(f"note: {remark}", file=sys.stderr)
+        if processes.is_main_process():
+            print(f"note: {remark}", file=sys.stderr)
     wanted = checkpoint or cfg.get("checkpoint")
     if not wanted:
         raise ConfigError(f"config {hosts.name(cfg)} names no checkpoint: give one with --checkpoint")

@@ -40,12 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--work-dir", metavar="DIR", help="for results and logs (default: work_dirs/bench-CONFIG)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for model and restorer")
+    launchers = ("none", "pytorch", "slurm")
+    parser.add_argument("--launcher", choices=launchers, default="none", help="who started the processes that share a cell")
     parser.add_argument("--overwrite", action="store_true", help="throw away results of other settings in DIR")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is missing, print the table and where the files are; returns 0."""
     try:
+        from dagn_pre.benchmarks import processes
         from dagn_pre.benchmarks import run as benchmark
     except ImportError as error:
         raise DagnPreError(f'bench needs OpenMMLab ({error}): pip install "dagn-pre[openmmlab,benchmarks]"') from error
@@ -54,18 +57,26 @@ def run(args: argparse.Namespace) -> int:
     if not configs:
         raise UsageError("give a CONFIG or --host-config: a config file, mmdet::... or mmseg::..., or demo")
     work_dir = Path(args.work_dir or f"work_dirs/bench-{Path(configs[0]).stem}")
-    benchmark.run(
-        configs,
-        work_dir,
-        checkpoint=args.checkpoint,
-        data_root=args.data_root,
-        qualities=args.qf,
-        inputs=args.inputs,
-        limit=args.limit,
-        device=args.device,
-        overwrite=args.overwrite,
-    )
-    print((work_dir / "results.md").read_text(encoding="utf-8"))
-    for name in ("results.json", "results.md", "results.png"):
-        print(work_dir / name)
+    try:
+        benchmark.run(
+            configs,
+            work_dir,
+            checkpoint=args.checkpoint,
+            data_root=args.data_root,
+            qualities=args.qf,
+            inputs=args.inputs,
+            limit=args.limit,
+            device=args.device,
+            overwrite=args.overwrite,
+            launcher=args.launcher,
+        )
+    except (DagnPreError, OSError):
+        if processes.tells():
+            raise
+        return 1  # another process of the launcher has said why
+    if processes.is_main_process():
+        print((work_dir / "results.md").read_text(encoding="utf-8"))
+        for name in ("results.json", "results.md", "results.png"):
+            print(work_dir / name)
+    processes.leave()
     return 0
