@@ -54,10 +54,17 @@ def prepare(run: Run) -> Gallery:
         if total <= BUDGET:
             return gallery
     while total > BUDGET and any(len(found) > 1 for found in gallery.entries):
-        max(gallery.entries, key=len).pop()  # each list ends with its least change
+        shortened = max(gallery.entries, key=len)
+        shortened.remove(min(shortened, key=change))
         gallery.left_out += 1
         total = pack(gallery, run.folder, QUALITIES[-1], cache)
     return gallery
+
+
+def change(one: dict) -> float:
+    """How far an entry's score moves; 0 where it has none."""
+    jpeg, restored = one["scores"]["jpeg"], one["scores"]["restored"]
+    return 0.0 if jpeg is None or restored is None else abs(restored - jpeg)
 
 
 def pack(gallery: Gallery, folder: Path, quality: int | None, cache: dict) -> int:

@@ -85,7 +85,7 @@ def add_gallery(results: dict, folder: Path, size: tuple[int, int] = (96, 128)) 
     (folder / "gallery").mkdir(parents=True)
     height, width = size
     for number, (task, model, dataset, *_) in enumerate(MODELS):
-        for index, (kind, change) in enumerate((("gain", 21.4), ("harm", -8.25))):
+        for index, (kind, change) in enumerate((("gain", 21.4), ("harm", -8.4))):
             stem = f"gallery/{number}{kind}"
             original = picture(3 * number + index, size)
             Image.fromarray(original).save(folder / f"{stem}-original.png")
@@ -94,11 +94,12 @@ def add_gallery(results: dict, folder: Path, size: tuple[int, int] = (96, 128)) 
                 with Image.open(folder / f"{stem}-qf{quality}-jpeg.jpg") as image:
                     mixed = (0.6 * original + 0.4 * np.array(image)).astype(np.uint8)
                 Image.fromarray(mixed).save(folder / f"{stem}-qf{quality}-restored.png")
-                files = {view: f"{stem}-qf{quality}-{view}.{'jpg' if view == 'jpeg' else 'png'}" for view in ("jpeg", "restored")}
-                files["original"] = f"{stem}-original.png"
+                files = {"original": f"{stem}-original.png", "jpeg": f"{stem}-qf{quality}-jpeg.jpg"}
+                files["restored"] = f"{stem}-qf{quality}-restored.png"
                 truth: list | str = [
-                    {"box": [8, 10, 60, 70], "label": "person"}, {"box": [width - 40, 30, width - 4, height - 8], "label": "dog"}
-                ]  # fmt: skip
+                    {"box": [8, 10, 60, 70], "label": "person"},
+                    {"box": [width - 40, 30, width - 4, height - 8], "label": "dog"},
+                ]
                 predictions: dict = {
                     "original": [{**box, "score": 0.93} for box in truth],
                     "jpeg": [{"box": [70, 4, 110, 40], "label": "kite", "score": 0.41}],
