@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,8 @@ def save(image: np.ndarray, path: Path) -> None:
     Image.fromarray(image).save(path, format="PNG")
 
 
-def coco(root: Path, treat=lambda image: image) -> Path:
-    """COCO's layout, with polygons; the pictures are treated."""
+def coco(root: Path, treat=lambda image: image, classes: Sequence[str] = CLASSES) -> Path:
+    """COCO's layout, with polygons of the first two classes; the pictures are treated."""
     boxes = []
     for index in range(COUNT):
         save(treat(picture(index)), root / "val2017" / f"{index}.jpg")
@@ -43,7 +44,7 @@ def coco(root: Path, treat=lambda image: image) -> Path:
             boxes.append({"id": len(boxes) + 1, **box, "area": 576, "iscrowd": 0})
     height, width = SHAPE
     images = [{"id": i, "file_name": f"{i}.jpg", "height": height, "width": width} for i in range(COUNT)]
-    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
     (root / "annotations").mkdir()
     content = {"images": images, "annotations": boxes, "categories": categories}
     (root / "annotations/instances_val2017.json").write_text(json.dumps(content))
