@@ -109,7 +109,7 @@
       if (mask) svg.append(make("image", { href: data.pictures[entry.shown[mask]], x: 0, y: 0, width, height, class: "mask" }));
       return svg;
     }
-    const size = Math.max(wide / 34, 4);
+    const size = crop ? wide / 12 : Math.max(wide / 34, 4); // crops are shown a third as wide
     const boxes = over.truth ? entry.truth.map((box) => [box, "truth", box.label]) : [];
     if (over.predictions) {
       for (const box of entry.predictions[view]) {
