@@ -125,7 +125,7 @@ def test_bound_holds_after_every_entry_and_large_ones_stay_out(tmp_path):
 
 def test_lost_or_damaged_count_is_counted_anew(tmp_path):
     cache = Cache(tmp_path, 1000)
-    for content in (None, b"", b"[]", b'{"bytes": "many", "bound": 1000}'):
+    for content in (None, b"", b"[]", b'{"bytes": "many", "bound": 1000}', b"x" * 500):
         usage = tmp_path / "usage.json"
         usage.unlink(missing_ok=True) if content is None else usage.write_bytes(content)
         for number in range(8):
