@@ -10,28 +10,49 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from pycocotools.cocoeval import COCOeval
 
-from dagn_pre.benchmarks import checkpoints, processes
+from dagn_pre.benchmarks import checkpoints, hosts, processes, scores
 from dagn_pre.benchmarks.hosts import quiet
 from dagn_pre.errors import ConfigError, DagnPreError
-from dagn_pre.integrations.openmmlab import DAGNRestore
+from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress
 from dagn_pre.integrations.openmmlab.insert import insert
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one pass over the images gave: the score in percent, and milliseconds per image (0 where none restores)."""
+    """What one pass over the images gave: what its score is made of (None but in the first process), and milliseconds per
+    image (``restore_ms`` 0 where none restores, None where all came from the cache)."""
 
-    value: float
+    scores: scores.Scores | None
     n_images: int
-    restore_ms: float
+    restore_ms: float | None
     model_ms: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One test image as the model saw it, and what it found.
+
+    Attributes:
+        name: the file's.
+        image: (H, W, 3) uint8 RGB, treated, at its original size.
+        boxes: of a detector: {"box": [x1, y1, x2, y2] in pixels, "label", "score"}.
+        mask: of a segmenter: (H, W) labels; None of a detector.
+        truth: boxes without a score, or a mask.
+    """
+
+    name: str
+    image: np.ndarray
+    boxes: list[dict]
+    mask: np.ndarray | None
+    truth: list[dict] | np.ndarray
 
 
 class Stopwatch:
@@ -48,10 +69,12 @@ class Stopwatch:
         self.laps.append((time.perf_counter() - start, self.size(output)))
         return output
 
-    def milliseconds(self) -> float:
-        """Per image, over all processes, without the first call of each (loading, warming up) unless it is the only one."""
-        laps = processes.gathered(self.laps[1:] or self.laps)
-        return 1000 * sum(seconds for seconds, _ in laps) / sum(images for _, images in laps)
+    def milliseconds(self) -> float | None:
+        """Per image, over all processes, without the first call of each (loading, warming up) unless it is the only one; None
+        without images."""
+        laps = [lap for lap in self.laps if lap[1]]
+        laps = processes.gathered(laps[1:] or laps)
+        return 1000 * sum(seconds for seconds, _ in laps) / sum(images for _, images in laps) if laps else None
 
 
 def synchronize() -> None:
@@ -90,14 +113,15 @@ class HostRunner:
         cfg: a config as ``hosts.for_testing`` makes it.
         checkpoint: the file with the model's weights.
         device: "cpu" or "cuda", for the model and the restorer.
+        cache_dir: keeps compressed and restored images; None keeps none.
         work_dir: takes the host's logs (``logs/``) and the detections (``detections/``).
 
     Raises:
         WeightsError: see ``checkpoints.load``.
     """
 
-    def __init__(self, cfg: Config, checkpoint: Path, device: str, work_dir: Path):
-        self.cfg, self.device, self.work_dir = cfg, device, work_dir
+    def __init__(self, cfg: Config, checkpoint: Path, device: str, work_dir: Path, cache_dir: Path | None = None):
+        self.cfg, self.device, self.work_dir, self.cache_dir = cfg, device, work_dir, cache_dir
         built = cfg.copy()
         built.work_dir = str(work_dir / "logs")
         # The host's loggers are kept by experiment name and second; two runs within one second must not share one.
@@ -112,18 +136,29 @@ class HostRunner:
             checkpoints.load(model, checkpoint, self.loop.dataloader.dataset.metainfo.get("classes"))
         for metric in self.loop.evaluator.metrics:  # gather through torch.distributed, not by files in the current folder
             metric.collect_device, metric.collect_dir = "gpu", None
-        self.n_images = len(self.loop.dataloader.dataset)
+        dataset = self.loop.dataloader.dataset
+        self.n_images = len(dataset)
         if not self.n_images:
             raise ConfigError(f"the test data of config {Path(cfg.filename).stem} hold no images: check --data-root")
-        if "indices" in cfg.test_dataloader.dataset:
-            self.limit_truth()
-
-    def limit_truth(self) -> None:
-        """Keep COCO's metric from counting the images beyond the limit as missed."""
-        dataset = self.loop.dataloader.dataset
+        self.classes, self.palette = list(dataset.metainfo["classes"]), dataset.metainfo.get("palette")
+        infos = [dataset.get_data_info(index) for index in range(self.n_images)]
+        self.names = [Path(info["img_path"]).name for info in infos]
+        self.image_ids = [info.get("img_id") for info in infos]
         for metric in self.loop.evaluator.metrics:
-            if hasattr(metric, "img_ids"):
-                metric.img_ids = [dataset.get_data_info(index)["img_id"] for index in range(len(dataset))]
+            if hasattr(metric, "img_ids"):  # of a subset, COCO's metric would count the other images as missed
+                metric.img_ids = self.image_ids
+
+    def treated(self, quality: int | None, restorer: str | None) -> Config:
+        """The config with its test images compressed at ``quality`` (None: as they are) and restored (None: not)."""
+        if quality is None and restorer is None:
+            return self.cfg
+        options = {"model": restorer, "device": self.device} if restorer else {}
+        cfg = insert(self.cfg, compress=quality, restore=restorer is not None, splits=("test",), **options)
+        for leaf in hosts.datasets(cfg.test_dataloader.dataset):
+            for step in leaf.pipeline:
+                if hosts.kind(step) in ("JPEGCompress", "DAGNRestore") and self.cache_dir is not None:
+                    step.cache_dir = str(self.cache_dir)
+        return cfg
 
     def measure(
         self, name: str, quality: int | None, restorer: str | None, advance: Callable[[int], object]
@@ -136,10 +171,7 @@ class HostRunner:
             ConfigError: the config has no loading step; or the images hold no ground truth.
             DagnPreError: the host failed, on an image that cannot be read, say.
         """
-        cfg = self.cfg
-        if quality is not None or restorer is not None:
-            options = {"model": restorer, "device": self.device} if restorer else {}
-            cfg = insert(cfg, compress=quality, restore=restorer is not None, splits=("test",), **options)
+        cfg = self.treated(quality, restorer)
         model = self.runner.model
         bar = Progress(advance, self.n_images)
         after = "finished cells are kept: after the repair, the same command goes on"
@@ -150,15 +182,17 @@ class HostRunner:
             self.runner.register_hook(bar)
             self.keep_detections(name)
             try:
-                metrics = self.runner.test()
+                with kept_areas(self.loop.evaluator.metrics) as areas:
+                    self.runner.test()
             finally:
                 del model.test_step  # the stopwatch stood before the class's own
                 self.runner.hooks.remove(bar)
-            value = processes.of_main(self.score(metrics) if processes.is_main_process() else None)
-        if math.isnan(value):
+            found = self.score(areas) if processes.is_main_process() else None
+        if processes.of_main(found is not None and math.isnan(found.value())):
             raise ConfigError(f"{name} cannot be scored: its {self.n_images} images hold no ground truth")
-        milliseconds = sum((watch.milliseconds() for watch in restoring), 0.0)
-        return Measured(value, self.n_images, milliseconds, testing.milliseconds())
+        times = [watch.milliseconds() for watch in restoring]
+        restore_ms = None if None in times else sum(times, 0.0)
+        return Measured(found, self.n_images, restore_ms, testing.milliseconds())
 
     def keep_detections(self, name: str) -> None:
         """Let COCO's metric write what it scores."""
@@ -168,32 +202,82 @@ class HostRunner:
                 folder.mkdir(parents=True, exist_ok=True)
                 metric.outfile_prefix = str(folder / name)
 
-    def score(self, metrics: dict[str, float]) -> float:
-        """The metric in percent out of what the host's evaluation returned; NaN without ground truth."""
+    def score(self, areas: list[tuple]) -> scores.Scores:
+        """What the score of the test that has just ended is made of; ``areas`` are those of :func:`kept_areas`."""
         for metric in self.loop.evaluator.metrics:
             if hasattr(metric, "outfile_prefix"):
-                return 100 * mean_average_precision(metric)
-        return next(float(value) for key, value in metrics.items() if key.rpartition("/")[2] == "mIoU")
+                images = dict(zip(self.image_ids, self.names))
+                classes = dict(zip(metric.cat_ids, self.classes))
+                return scores.detections(
+                    metric._coco_api, f"{metric.outfile_prefix}.bbox.json", images, classes, metric.iou_thrs
+                )
+        intersection, union = (np.stack([one[part].numpy() for one in areas]) for part in (0, 1))
+        return scores.Areas(self.names, self.classes, intersection, union)
+
+    def look(self, index: int, quality: int | None, restorer: str | None) -> Seen:
+        """Run the model on one test image, treated as :meth:`measure` treats it."""
+        with quiet(), host_errors(f"{self.names[index]} at QF {quality} cannot be shown"), torch.no_grad():
+            dataset = self.runner.build_dataloader(self.treated(quality, restorer).test_dataloader, seed=0).dataset
+            keep = KeepImage()
+            for leaf in plain(dataset):
+                leaf.pipeline.transforms.insert(first_free(leaf.pipeline.transforms), keep)
+            info = dataset.get_data_info(index)
+            sample = self.runner.model.test_step(pseudo_collate([dataset[index]]))[0].cpu()
+            if "pred_sem_seg" in sample:
+                mask, truth = (sample.get(key).data.squeeze(0).numpy() for key in ("pred_sem_seg", "gt_sem_seg"))
+                return Seen(self.names[index], keep.image, [], mask, truth)
+            found = sample.pred_instances
+            boxes = zip(found.bboxes.tolist(), found.labels.tolist(), found.scores.tolist())
+            return Seen(
+                self.names[index],
+                keep.image,
+                [self.box(box, label) | {"score": round(score, 3)} for box, label, score in boxes],
+                None,
+                [self.box(one["bbox"], one["bbox_label"]) for one in info["instances"] if not one.get("ignore_flag")],
+            )
+
+    def box(self, corners: list[float], label: int) -> dict:
+        """A box for the report."""
+        return {"box": [round(float(value), 1) for value in corners], "label": self.classes[label]}
 
 
-def mean_average_precision(metric) -> float:
-    """Box mAP of what a CocoMetric has just scored, 0..1: its own figure, which it rounds to 0.1 %, with all digits.
+class KeepImage:
+    """A pipeline step that keeps a copy of the image, as RGB."""
 
-    ``metric`` still holds ground truth, categories and images, and wrote the detections to its ``outfile_prefix``. NaN
-    when there is no ground truth; 0 when nothing was detected at all, where the host returns no figure.
-    """
-    truth, path = metric._coco_api, Path(f"{metric.outfile_prefix}.bbox.json")
-    if not truth.getAnnIds(imgIds=metric.img_ids, catIds=metric.cat_ids, iscrowd=False):
-        return math.nan
-    if path.read_bytes().strip() == b"[]":
-        return 0.0
-    evaluation = COCOeval(truth, truth.loadRes(str(path)), "bbox")
-    evaluation.params.catIds, evaluation.params.imgIds = metric.cat_ids, metric.img_ids
-    evaluation.params.maxDets, evaluation.params.iouThrs = list(metric.proposal_nums), metric.iou_thrs
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    return float(evaluation.stats[0])
+    def __call__(self, results: dict) -> dict:
+        self.image = np.ascontiguousarray(results["img"][..., ::-1])
+        return results
+
+
+def first_free(steps: list) -> int:
+    """The place right behind the steps that load, compress and restore the image."""
+    ours = [index for index, step in enumerate(steps) if isinstance(step, (JPEGCompress, DAGNRestore))]
+    loading = [index for index, step in enumerate(steps) if type(step).__name__.startswith("LoadImage")]
+    return (ours or loading)[-1] + 1
+
+
+@contextmanager
+def kept_areas(metrics: list) -> Iterator[list[tuple]]:
+    """What mmseg's metric knows of each image, (intersection, union, predicted, true) pixels by class, when it scores."""
+    kept: list[tuple] = []
+
+    def watch(metric):
+        compute = type(metric).compute_metrics
+
+        def compute_metrics(results: list) -> dict:
+            kept.extend(results)
+            return compute(metric, results)
+
+        return compute_metrics
+
+    watched = [metric for metric in metrics if not hasattr(metric, "outfile_prefix")]
+    for metric in watched:
+        metric.compute_metrics = watch(metric)
+    try:
+        yield kept
+    finally:
+        for metric in watched:
+            del metric.compute_metrics
 
 
 def watch_restorers(dataset) -> list[Stopwatch]:
@@ -203,7 +287,7 @@ def watch_restorers(dataset) -> list[Stopwatch]:
         steps = leaf.pipeline.transforms
         for index, step in enumerate(steps):
             if isinstance(step, DAGNRestore):
-                steps[index] = Stopwatch(step)
+                steps[index] = Stopwatch(step, size=lambda results: int(not results["dagn_cached"]))
                 watches.append(steps[index])
     return watches
 

@@ -63,12 +63,26 @@ class Results:
 
     def holds(self, table: str = "rows", **wanted) -> bool:
         """Whether a row with these values is there."""
-        return any(all(row[key] == value for key, value in wanted.items()) for row in self.content[table])
+        return any(self.same(row, **wanted) for row in self.content[table])
+
+    @staticmethod
+    def same(row: dict, **wanted) -> bool:
+        """Whether a row has these values."""
+        return all(row[key] == value for key, value in wanted.items())
 
     def add(self, **rows: list[dict]) -> None:
-        """Append rows to tables, and write the file, whole or not at all."""
+        """Append rows to tables, and write the file."""
         for table, added in rows.items():
             self.content[table] += added
+        self.write()
+
+    def replace(self, table: str, rows: list[dict], **old) -> None:
+        """Put ``rows`` into a table in place of those that have the values ``old``, and write the file."""
+        self.content[table] = [row for row in self.content[table] if not self.same(row, **old)] + rows
+        self.write()
+
+    def write(self) -> None:
+        """Write the file, whole or not at all."""
         if self.path is not None:
             write_atomic(self.path, (json.dumps(self.content, indent=2) + "\n").encode())
 

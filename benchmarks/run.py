@@ -1,8 +1,8 @@
 """The benchmark: what JPEG costs a host's model, and what restoring in front of it wins back.
 
 :func:`run` measures cells (a config, an input, a QF) with the host's own evaluation and keeps each in ``results.json``
-as soon as it is complete; :mod:`dagn_pre.benchmarks.report` draws everything else from that file. All inputs of one QF
-see the same JPEG: it is made anew from the same decoded image, and the encoder is deterministic.
+as soon as it is complete, with what its score is made of in ``cells/``; comparisons and pictures follow from those, and
+:mod:`dagn_pre.benchmarks.report` draws everything else. All inputs of one QF see the same JPEG bytes.
 """
 
 from __future__ import annotations
@@ -13,24 +13,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from tqdm import tqdm
 
 from dagn_pre import models
-from dagn_pre.benchmarks import checkpoints, data_checks, demo, environment, hosts, processes, report
+from dagn_pre.benchmarks import checkpoints, data_checks, demo, environment, gallery, hosts, processes, report, sampling, scores
 from dagn_pre.benchmarks.host_runner import HostRunner, Measured
 from dagn_pre.benchmarks.hosts import set_data_root
-from dagn_pre.benchmarks.results import Results
+from dagn_pre.benchmarks.results import SETTINGS, Results
 from dagn_pre.codec import check_quality
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.integrations.openmmlab.insert import insert
 
 __all__ = ["DEMO", "INPUTS", "QUALITIES", "run", "set_data_root"]
 
-DEMO = ("demo_faster_rcnn", "demo_pspnet")
+DEMO = ("demo_faster_rcnn", "demo_faster_rcnn_jpeg", "demo_pspnet", "demo_pspnet_jpeg")
 INPUTS = ("original", "jpeg", "dagn-s")
-QUALITIES = (10, 20, 30, 40)  # of the paper's Table IV
+QUALITIES = (10, 20, 30, 40, 75, 90)  # of the paper's Table IV, and two where restoring has little to win: does it harm?
+TABLES = ("rows", "comparisons", "gallery")
+SHOWN = 40  # beside the lowest QF, the one whose images the report shows
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,14 @@ def run(
     qualities: Sequence[int] = QUALITIES,
     inputs: Sequence[str] = INPUTS,
     limit: int | None = None,
+    subset: int | None = None,
+    seed: int = 0,
+    cache_dir: str | Path | None = "cache",
     device: str = "auto",
     overwrite: bool = False,
     launcher: str = "none",
 ) -> dict:
-    """Measure every cell that ``work_dir`` does not hold yet; write results.json, results.md and results.png there.
+    """Measure every cell that ``work_dir`` does not hold yet; write results.json and the report there.
 
     Args:
         configs: see ``hosts.load``; or "demo" for the project's own data and models.
@@ -71,13 +77,15 @@ def run(
         qualities: QFs, 1..100.
         inputs: "original", "jpeg" (compressed), and restorers' names or .safetensors files (compressed, then restored).
         limit: the first images only, in the data and in the ground truth.
+        subset, seed: so many images, chosen by their classes (:mod:`dagn_pre.benchmarks.sampling`), instead of all.
+        cache_dir: keeps compressed and restored images (relative to ``work_dir``); None keeps none, as one does for timing.
         device: "cpu", "cuda" or "auto", for the host's model and the restorer.
         overwrite: throw away results of other settings.
         launcher: "none", or who started several processes that share each cell: "pytorch" (torchrun) or "slurm". All of
             them return the same, the first one writes.
 
     Returns:
-        What results.json holds: {"rows": [...], "environment": {...}}.
+        What results.json holds: {"rows", "comparisons", "gallery", "environment"}; docs/benchmark.md has the keys.
 
     Raises:
         UsageError: a value outside its range; or the folder holds results of other settings.
@@ -92,6 +100,10 @@ def run(
     device = check_device(device)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1 image, not {limit}")
+    if subset is not None and subset < 1:
+        raise UsageError(f"subset must be at least 1 image, not {subset}")
+    if subset is not None and limit is not None:
+        raise UsageError("limit and subset both choose images: give one of them")
     if checkpoint is not None and (len(configs) > 1 or "demo" in configs):
         raise UsageError("--checkpoint is for one config: run them one by one")
     subjects = [prepare(*one, checkpoint) for one in expand(configs, data_root, work_dir)]
@@ -101,33 +113,115 @@ def run(
             raise UsageError(f"two of the configs are both called {title}: name them apart in their `benchmark`")
 
     surroundings = environment.describe(device)
-    surroundings["limit"] = limit
+    surroundings |= {"limit": limit, "subset": subset, "seed": None if subset is None else seed}
     surroundings["models"] = dict(zip(titles, (subject.settings for subject in subjects), strict=True))
     surroundings["restorers"] = {label: models.fingerprint(model)[:16] for label, model in restorers.items()}
-    results = Results(work_dir / "results.json", surroundings, parts=("models", "restorers"), overwrite=overwrite)
+    settings = (*SETTINGS, "subset", "seed")
+    results = Results(
+        work_dir / "results.json", surroundings, settings, ("models", "restorers"), tables=TABLES, overwrite=overwrite
+    )
     if not processes.is_main_process():
         results.path = None  # has been read; the first process writes
     cells = list(plan(inputs, restorers, qualities))
     for subject in subjects:
         pending = [cell for cell in cells if not results.holds(**key(subject, *cell))]
-        if not pending:
-            continue
-        host = HostRunner(hosts.for_testing(subject.cfg, limit), subject.checkpoint, device, work_dir)
-        shown = {"desc": subject.model, "unit": "img", "dynamic_ncols": True, "disable": not processes.is_main_process()}
-        with tqdm(total=len(pending) * host.n_images, **shown) as bar:
-            for label, quality in pending:
-                cell = label if quality is None else f"{label}-qf{quality}"
-                bar.set_postfix_str(cell)
-                name = f"{hosts.name(subject.cfg)}-{cell}"
-                measured = host.measure(name, quality, restorers.get(label), bar.update)
-                results.add(rows=[row(subject, label, quality, measured)])
+        host = None
+        if pending:
+            host = host_of(subject, limit, subset, seed, device, work_dir, cache_dir)
+            measure(subject, host, pending, restorers, results, work_dir)
+        wanted = []
+        if processes.is_main_process():
+            add_comparisons(subject, results, work_dir)
+            shown = sorted({min(qualities), SHOWN} & set(qualities))
+            pairs = [(label, quality) for quality in shown for label in restorers]
+            wanted = [one for pair in pairs for one in to_show(subject, *pair, results, work_dir)]
+        if processes.of_main(bool(wanted)) and host is None:
+            host = host_of(subject, limit, subset, seed, device, work_dir, cache_dir)
+        if wanted:
+            found = [picture(subject, host, work_dir, restorers, one) for one in wanted]
+            results.add(gallery=found)
+    results.content = processes.of_main(results.content)
     if processes.is_main_process():
         report.write(work_dir)
     return results.content
 
 
+def host_of(subject: Subject, limit, subset, seed, device: str, work_dir: Path, cache_dir) -> HostRunner:
+    """The model's runner on the images that :func:`run` was asked for."""
+    images = limit if subset is None else sampling.subset(subject.cfg, subset, seed)
+    cache = None if cache_dir is None else work_dir / cache_dir
+    return HostRunner(hosts.for_testing(subject.cfg, images), subject.checkpoint, device, work_dir, cache)
+
+
+def measure(subject: Subject, host: HostRunner, pending: list, restorers: dict, results: Results, work_dir: Path) -> None:
+    """Measure cells and keep each as soon as it is complete."""
+    total = len(pending) * host.n_images
+    with tqdm(total=total, desc=subject.model, unit="img", dynamic_ncols=True, disable=not processes.is_main_process()) as bar:
+        for label, quality in pending:
+            bar.set_postfix_str(cell_name(label, quality))
+            measured = host.measure(file_name(subject, label, quality), quality, restorers.get(label), bar.update)
+            if processes.is_main_process():
+                samples = scores.resampled(measured.scores)
+                scores.write(cell_path(subject, label, quality, work_dir), measured.scores, samples)
+                results.add(rows=[row(subject, label, quality, measured, samples)])
+            else:
+                results.add(rows=[key(subject, label, quality)])  # is done; the first process knows the rest
+
+
+def add_comparisons(subject: Subject, results: Results, work_dir: Path) -> None:
+    """Compare each restorer with JPEG at each QF that both are measured at; replaces what was there of the subject."""
+    cells = {
+        (row["input"], row["qf"]): scores.read(cell_path(subject, row["input"], row["qf"], work_dir))
+        for row in results.content["rows"]
+        if results.same(row, **identity(subject))
+    }
+    found = [
+        {
+            **key(subject, label, quality),
+            "against": "jpeg",
+            **scores.comparison(cells["jpeg", quality], cell, cells.get(("original", None))),
+        }
+        for (label, quality), cell in cells.items()
+        if label not in ("original", "jpeg") and ("jpeg", quality) in cells
+    ]
+    results.replace("comparisons", found, **identity(subject))
+
+
+def to_show(subject: Subject, label: str, quality: int, results: Results, work_dir: Path) -> Iterator[tuple]:
+    """(label, quality, "gain" or "harm", image, its own scores) of images that belong in the gallery and are not there."""
+    inputs = ("original", None), ("jpeg", quality), (label, quality)
+    if results.holds("gallery", **key(subject, label, quality)) or not all(
+        results.holds(**key(subject, *one)) for one in inputs
+    ):
+        return
+    original, jpeg, restored = (scores.read(cell_path(subject, *one, work_dir))[0] for one in inputs)
+    views = {"original": original.per_image(), "jpeg": jpeg.per_image(), "restored": restored.per_image()}
+    for kind, index in scores.chosen(views["jpeg"], views["restored"]):
+        yield label, quality, kind, index, {view: scores.rounded(values[index]) for view, values in views.items()}
+
+
+def picture(subject: Subject, host: HostRunner, work_dir: Path, restorers: dict, wanted: tuple) -> dict:
+    """The entry of the gallery for one of :func:`to_show`, its files written."""
+    label, quality, kind, index, own = wanted
+    shown = gallery.show(host, work_dir, index, quality, label, restorers[label])
+    return {**key(subject, label, quality), "kind": kind, "scores": own, **shown}
+
+
+def cell_name(label: str, quality: int | None) -> str:
+    return label if quality is None else f"{label}-qf{quality}"
+
+
+def file_name(subject: Subject, label: str, quality: int | None) -> str:
+    """The name of a cell's files."""
+    return f"{hosts.name(subject.cfg)}-{cell_name(label, quality)}"
+
+
+def cell_path(subject: Subject, label: str, quality: int | None, work_dir: Path) -> Path:
+    return work_dir / "cells" / f"{file_name(subject, label, quality)}.npz"
+
+
 def expand(configs: Sequence[str], data_root: str | Path | None, work_dir: Path) -> Iterator[tuple]:
-    """Each config with its data root; "demo" becomes its two, and its data are rendered."""
+    """Each config with its data root; "demo" becomes its own, and its data are rendered."""
     for source in configs:
         if source != "demo":
             yield source, data_root
@@ -147,7 +241,7 @@ def prepare(source: str, root: str | Path | None, checkpoint: str | None) -> Sub
     insert(cfg, compress=50, restore=False, splits=("test",))  # says now if the pipeline is one that it cannot change
     annotations = hosts.check_data(cfg)
     for remark in data_checks.check(cfg):
-        if processes.is_main_process():
+        if processes.is_main_process() and source not in DEMO:  # its two splits lie in one folder
             print(f"note: {remark}", file=sys.stderr)
     wanted = checkpoint or cfg.get("checkpoint")
     if not wanted:
@@ -162,6 +256,7 @@ def prepare(source: str, root: str | Path | None, checkpoint: str | None) -> Sub
         names.get("model", hosts.name(cfg)),
         names.get("dataset", hosts.kind(next(hosts.datasets(cfg.test_dataloader.dataset)))),
         {
+            **({"variant_of": names["variant_of"]} if "variant_of" in names else {}),
             "config": hosts.name(cfg),
             "config_sha256": hosts.digest(cfg),
             "checkpoint": path.name,
@@ -206,18 +301,27 @@ def plan(inputs: Sequence[str], restorers: Iterable[str], qualities: list[int]) 
         yield from ((label, quality) for quality in qualities)
 
 
+def identity(subject: Subject) -> dict:
+    """What all rows of a subject share."""
+    return {"task": subject.task, "model": subject.model, "dataset": subject.dataset}
+
+
 def key(subject: Subject, label: str, quality: int | None) -> dict:
     """What tells a row of results.json from the others."""
-    return {"task": subject.task, "model": subject.model, "dataset": subject.dataset, "input": label, "qf": quality}
+    return {**identity(subject), "input": label, "qf": quality}
 
 
-def row(subject: Subject, label: str, quality: int | None, measured: Measured) -> dict:
+def row(subject: Subject, label: str, quality: int | None, measured: Measured, samples: np.ndarray) -> dict:
     """A row of results.json."""
+    low, high = scores.interval(samples) if measured.n_images > 1 else (None, None)
     return {
         **key(subject, label, quality),
         "metric": subject.metric,
-        "value": round(measured.value, 3),
+        "value": scores.rounded(measured.scores.value()),
+        "low": scores.rounded(low),
+        "high": scores.rounded(high),
         "n_images": measured.n_images,
-        "restore_ms_per_image": round(measured.restore_ms, 3),
-        "model_ms_per_image": round(measured.model_ms, 3),
+        "restore_ms_per_image": scores.rounded(measured.restore_ms),
+        "model_ms_per_image": scores.rounded(measured.model_ms),
+        "per_class": {name: scores.rounded(value) for name, value in measured.scores.per_class().items()},
     }

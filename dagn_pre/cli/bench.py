@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", metavar="F", help="weights, a file or URL (default: the config's `checkpoint`)")
     parser.add_argument("--data-root", metavar="D", help="where the data lie (default: the config's data root)")
-    parser.add_argument("--qf", type=int, nargs="+", default=[10, 20, 30, 40], help="JPEG quality factors, 1..100")
+    parser.add_argument("--qf", type=int, nargs="+", default=[10, 20, 30, 40, 75, 90], help="JPEG quality factors, 1..100")
     parser.add_argument(
         "--inputs",
         nargs="+",
@@ -37,7 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="original, jpeg, and restorers by name or .safetensors file (default: original jpeg dagn-s)",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument("--subset", type=int, metavar="N", help="only N images, chosen so that all kinds of them are there")
+    images.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of --subset (default: %(default)s)")
+    caches = parser.add_mutually_exclusive_group()
+    caches.add_argument("--cache-dir", metavar="D", help="keeps compressed and restored images (default: cache in --work-dir)")
+    caches.add_argument("--no-cache", action="store_true", help="keep none, for timing")
     parser.add_argument("--work-dir", metavar="DIR", help="for results and logs (default: work_dirs/bench-CONFIG)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for model and restorer")
     launchers = ("none", "pytorch", "slurm")
@@ -66,6 +72,9 @@ def run(args: argparse.Namespace) -> int:
             qualities=args.qf,
             inputs=args.inputs,
             limit=args.limit,
+            subset=args.subset,
+            seed=args.seed,
+            cache_dir=None if args.no_cache else Path(args.cache_dir).absolute() if args.cache_dir else "cache",
             device=args.device,
             overwrite=args.overwrite,
             launcher=args.launcher,

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet.evaluation import metrics as mmdet_metrics
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
@@ -18,13 +19,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dagn_pre import codec, models
-from dagn_pre.benchmarks import demo, host_runner, hosts, run
+from dagn_pre.benchmarks import demo, host_runner, hosts, run, scores
 from dagn_pre.cli import main as cli
 from dagn_pre.errors import ConfigError, DagnPreError, UsageError, WeightsError
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
 
-KEYS = ["task", "model", "dataset", "input", "qf", "metric", "value", "n_images"]
-KEYS += ["restore_ms_per_image", "model_ms_per_image"]
+KEYS = ["task", "model", "dataset", "input", "qf", "metric", "value", "low", "high", "n_images"]
+KEYS += ["restore_ms_per_image", "model_ms_per_image", "per_class"]
 SHAPE, COUNT = (40, 56), 4  # height and width of the toy images, and how many there are
 
 
@@ -159,7 +160,7 @@ def test_results_hold_what_the_issue_says(toy, tmp_path):
     inputs = ("original", "jpeg", str(toy / "tiny.safetensors"))
     results = bench(toy, tmp_path, inputs=inputs, qualities=(40, 5))
     text = (tmp_path / "results.json").read_text()
-    assert json.loads(text) == results and list(results) == ["rows", "environment"]
+    assert json.loads(text) == results and list(results) == ["rows", "comparisons", "gallery", "environment"]
     assert all(list(row) == KEYS and row["n_images"] == COUNT for row in results["rows"])
     cells = [("original", None), ("jpeg", 5), ("jpeg", 40), ("tiny", 5), ("tiny", 40)]
     assert [(row["input"], row["qf"]) for row in results["rows"]] == cells
@@ -200,14 +201,18 @@ def test_detection_is_scored_as_pycocotools_does(toy, tmp_path):
 def test_all_digits_are_of_the_figure_that_the_host_rounds(toy, tmp_path, monkeypatch):
     pairs, score = [], host_runner.HostRunner.score
 
-    def spied(self, metrics):
-        pairs.append((metrics["coco/bbox_mAP"], score(self, metrics)))
-        return pairs[-1][1]
+    def spied(self, areas):
+        pairs.append(score(self, areas))
+        return pairs[-1]
 
+    log, rounded = mmdet_metrics.CocoMetric.compute_metrics, []
     monkeypatch.setattr(host_runner.HostRunner, "score", spied)
+    monkeypatch.setattr(
+        mmdet_metrics.CocoMetric, "compute_metrics", lambda *args: rounded.append(log(*args)) or rounded[-1]
+    )
     bench(toy, tmp_path, qualities=(5, 10, 15, 20))
     assert len(pairs) == 5
-    assert all(round(exact / 100, 3) == pytest.approx(rounded) for rounded, exact in pairs)
+    assert [round(exact.value() / 100, 3) for exact in pairs] == pytest.approx([one["bbox_mAP"] for one in rounded])
 
 
 def test_segmentation_is_scored_as_numpy_does(toy, tmp_path):
@@ -235,8 +240,74 @@ def test_a_limit_holds_for_the_data_and_for_the_truth(toy, tmp_path):
 def test_restorers_get_the_same_jpeg(toy, tmp_path, monkeypatch):
     files, encode = [], codec.encode
     monkeypatch.setattr(codec, "encode", lambda *args, **kwargs: files.append(encode(*args, **kwargs)) or files[-1])
-    bench(toy, tmp_path, inputs=("jpeg", str(toy / "tiny.safetensors")))
+    inputs = ("jpeg", str(toy / "tiny.safetensors"))
+    bench(toy, tmp_path / "without", inputs=inputs, cache_dir=None)
     assert len(files) == 2 * COUNT and files[:COUNT] == files[COUNT:]
+    bench(toy, tmp_path / "with", inputs=inputs)
+    assert len(files) == 3 * COUNT and files[:COUNT] == files[2 * COUNT :]  # and kept for the restorer
+
+
+def test_intervals_comparisons_and_pictures_follow_from_the_cells(toy, tmp_path):
+    inputs = ("original", "jpeg", str(toy / "tiny.safetensors"))
+
+    def measured(config: str) -> dict:
+        return run.run([str(toy / f"{config}.py")], tmp_path / config, inputs=inputs, qualities=(5,), device="cpu")
+
+    for config in ("detect", "segment"):
+        folder, results = tmp_path / config, measured(config)
+        rows = {row["input"]: row for row in results["rows"]}
+        assert all(row["low"] <= row["value"] <= row["high"] for row in rows.values())
+        assert rows["original"]["per_class"]["thing"] == 100 and rows["jpeg"]["low"] < rows["jpeg"]["high"]
+        (compared,) = results["comparisons"]
+        difference = rows["tiny"]["value"] - rows["jpeg"]["value"]
+        assert compared["difference"] == pytest.approx(difference, abs=2e-3) and compared["against"] == "jpeg"
+        assert compared["low"] <= compared["difference"] <= compared["high"]
+        assert compared["share"] == pytest.approx(100 * difference / (100 - rows["jpeg"]["value"]), abs=0.1)
+        cells = {name: folder / "cells" / f"{config}-{name}-qf5.npz" for name in ("jpeg", "tiny")}
+        own = {name: scores.read(path)[0].per_image() for name, path in cells.items()}
+        assert compared["images_better"] == (own["tiny"] > own["jpeg"]).sum()
+        assert compared["images_worse"] == (own["tiny"] < own["jpeg"]).sum()
+        assert len(results["gallery"]) == compared["images_better"] + compared["images_worse"] <= COUNT
+        for entry in results["gallery"]:
+            index = int(Path(entry["image"]).stem)
+            assert (entry["scores"]["restored"] > entry["scores"]["jpeg"]) == (entry["kind"] == "gain")
+            assert entry["scores"]["jpeg"] == pytest.approx(own["jpeg"][index], abs=1e-3) and entry["size"] == list(SHAPE)
+            image = toy_images()[index][0]
+            files = {view: folder / file for view, file in entry["files"].items()}
+            assert files["jpeg"].read_bytes() == codec.encode(image, 5)
+            original, restored = (np.asarray(Image.open(files[view])) for view in ("original", "restored"))
+            assert (original == image).all() and (restored != codec.compress(image, 5)).any()
+            y, x = np.nonzero(red(codec.compress(image, 5)))
+            if config == "detect":
+                box = [x.min(), y.min(), x.max() + 1, y.max() + 1]
+                assert entry["predictions"]["jpeg"] == [{"box": box, "label": "thing", "score": 1.0}]
+                assert [one["label"] for one in entry["truth"]] == ["thing"]
+            else:
+                mask = np.asarray(Image.open(folder / entry["predictions"]["jpeg"]))
+                assert ((mask == 1) == red(codec.compress(image, 5))).all() and list(entry["classes"]) == ["ground", "thing"]
+                truth = np.asarray(Image.open(folder / entry["truth"]))
+                assert (truth == toy_images()[index][1]).all()
+    again = measured("segment")
+    assert {table: again[table] for table in run.TABLES} == {table: results[table] for table in run.TABLES}
+
+
+def test_a_warm_cache_gives_the_same_scores_and_no_time(toy, tmp_path):
+    options = {"inputs": ("jpeg", str(toy / "tiny.safetensors")), "cache_dir": tmp_path / "cache"}
+    cold, warm = (bench(toy, tmp_path / name, **options) for name in ("cold", "warm"))
+    assert values(cold) == values(warm)
+    assert cold["rows"][1]["restore_ms_per_image"] > 0 and warm["rows"][1]["restore_ms_per_image"] is None
+
+
+def test_a_subset_is_scored_alone_and_always_the_same(toy, tmp_path):
+    results = bench(toy, tmp_path, subset=2, seed=1)
+    assert [row["n_images"] for row in results["rows"]] == [2, 2] and values(results)["original", None] == 100.0
+    assert results["environment"]["subset"] == 2 and results["environment"]["seed"] == 1
+    chosen = scores.read(tmp_path / "cells" / "detect-original.npz")[0].images
+    assert chosen == scores.read(tmp_path / "cells" / "detect-jpeg-qf5.npz")[0].images and len(set(chosen)) == 2
+    with pytest.raises(UsageError, match="other settings .*seed 1, now 2"):
+        bench(toy, tmp_path, subset=2, seed=2)
+    found = run.run([str(toy / "segment.py")], tmp_path / "s", inputs=("original",), subset=3, device="cpu")
+    assert found["rows"][0]["n_images"] == 3
 
 
 class Stopped(Exception):
@@ -331,6 +402,8 @@ def edited(toy: Path, tmp_path: Path, *pairs: tuple[str, str]) -> Path:
         ({"qualities": (10, 0)}, "quality must be an integer from 1 to 100, not 0"),
         ({"qualities": (101,)}, "quality must be an integer from 1 to 100, not 101"),
         ({"limit": 0}, "limit must be at least 1 image, not 0"),
+        ({"subset": 0}, "subset must be at least 1 image, not 0"),
+        ({"subset": 2, "limit": 2}, "limit and subset both choose images"),
         ({"device": "tpu"}, "device must be auto, cpu or cuda, not tpu"),
     ],
 )
@@ -430,7 +503,7 @@ def test_the_command_line(toy, tmp_path, capsys):
     words = ["bench", config, "--inputs", "original", "jpeg", "--qf", "5", "--work-dir", out, "--device", "cpu"]
     assert cli.main(words) == 0
     printed = capsys.readouterr()
-    assert "| Object detection | bbox mAP |  5 |   100.00 |" in printed.out
+    assert "| Object detection | bbox mAP |  5 | 100.00 " in printed.out
     assert str(tmp_path / "out" / "results.json") in printed.out
     assert "Toy detector" in printed.err and "INFO" not in printed.out + printed.err
     assert cli.main([*words, "--limit", "1"]) == 2
@@ -452,11 +525,13 @@ def test_the_demos_models(toy, tmp_path):
         device="cpu",
     )
     assert [(row["metric"], row["input"], row["n_images"]) for row in results["rows"]] == [
-        (metric, label, 4) for metric in ("bbox_mAP", "mIoU") for label in ("original", "jpeg", "tiny")
+        (metric, label, 4) for metric in ("bbox_mAP", "mIoU") for _ in range(2) for label in ("original", "jpeg", "tiny")
     ]
-    found = {(row["metric"], row["input"]): row["value"] for row in results["rows"]}
-    for metric in ("bbox_mAP", "mIoU"):
-        assert found[metric, "jpeg"] < found[metric, "original"] <= 100
+    found = {(row["model"], row["input"]): row["value"] for row in results["rows"]}
+    for settings in results["environment"]["models"].values():
+        if plain := settings.get("variant_of"):  # trained on JPEGs, it loses less to them
+            assert found[plain, "jpeg"] < found[f"{plain}, JPEG-augmented", "jpeg"] <= 100
+            assert found[plain, "jpeg"] < found[plain, "original"] <= 100
     assert results["environment"]["models"].keys() == {f"{row['model']}, {row['dataset']}" for row in results["rows"]}
 
 
