@@ -26,6 +26,8 @@ class Panel:
         rows: results.json's, in the order they were measured.
         comparisons: of restorers with JPEG, by (restorer, QF).
         gallery: results.json's entries.
+        borrowed: milliseconds of restoring by (restorer, QF), where this model's images came from a cache: those of the same
+            images as another model restored them.
         variant_of: the model that this one is, fine-tuned on JPEG-augmented images; None for a model as it is.
     """
 
@@ -35,6 +37,7 @@ class Panel:
     rows: list[dict]
     comparisons: dict[tuple[str, int], dict] = field(default_factory=dict)
     gallery: list[dict] = field(default_factory=list)
+    borrowed: dict[tuple[str, int], float] = field(default_factory=dict)
     variant_of: str | None = None
 
     @cached_property
@@ -86,12 +89,14 @@ class Panel:
         return interval(found, "share_low", "share_high")
 
     def milliseconds(self, label: str, quality: int | None) -> float | None:
-        """Restoring and model together, per image; None where the restored images came from a cache."""
+        """Restoring and model together, per image; None where no model's run restored these images."""
         row = self.cell(label, quality)
-        times = [None] if row is None else [row["model_ms_per_image"]]
-        if row is not None and label not in HEADINGS:
-            times.append(row["restore_ms_per_image"])
-        return None if None in times else sum(times)
+        if row is None:
+            return None
+        restoring = 0.0 if label in HEADINGS else row["restore_ms_per_image"]
+        if restoring is None:
+            restoring = self.borrowed.get((label, quality))
+        return None if restoring is None else restoring + row["model_ms_per_image"]
 
     def judged(self, restorer: str) -> dict[str, list[int]]:
         """Verdict -> the QFs it holds at."""
@@ -206,4 +211,16 @@ def sort(content: dict) -> Iterator[Panel]:
                 panel.gallery.append(entry)
             else:
                 panel.comparisons[entry["input"], entry["qf"]] = entry
+    lend(list(groups.values()))
     yield from groups.values()
+
+
+def lend(panels: list[Panel]) -> None:
+    """Fill ``borrowed``: restoring takes as long for the same images, whichever model comes after it."""
+    for panel in panels:
+        for row in panel.rows:
+            for other in panels:
+                same = (other.dataset, other.images) == (panel.dataset, panel.images)
+                lent = other.cells.get((row["input"], row["qf"])) if same else None
+                if row["restore_ms_per_image"] is None and lent and lent["restore_ms_per_image"] is not None:
+                    panel.borrowed[row["input"], row["qf"]] = lent["restore_ms_per_image"]

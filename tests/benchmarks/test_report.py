@@ -142,6 +142,16 @@ def test_few_cells(tmp_path):
     assert re.search(r"dagn-s +\| +- \| +62\.0", written) and "1 cells read all restored images from the cache" in written
 
 
+def test_times_of_a_cache_are_those_of_the_same_images(tmp_path):
+    results = report_runs.content()
+    for row in results["rows"]:
+        if row["model"] == "PSPNet, JPEG-augmented" or row["task"] == "object detection":
+            row["restore_ms_per_image"] = None
+    detector, plain, variant = loaded(tmp_path, results).panels
+    assert plain.milliseconds("dagn-s", 10) == variant.milliseconds("dagn-s", 10) == 41.5 + 62
+    assert detector.milliseconds("dagn-s", 10) is None and detector.milliseconds("jpeg", 10) == 62
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"rows": [{}], "environment": {}}', '{"rows": [], "environment": {}}'])
 def test_no_results(content, tmp_path):
     with pytest.raises(ConfigError, match="no results in .*results.json: run dagn-pre bench"):
