@@ -35,7 +35,7 @@ class Gallery:
 
     entries: list[list[dict]]
     pictures: dict[str, str] = field(default_factory=dict)
-    encoding: str = "lossless"
+    encoding: str = "lossless WebP"
     left_out: int = 0
 
 
@@ -50,7 +50,7 @@ def prepare(run: Run) -> Gallery:
     cache: dict[tuple[str, int | None], tuple[str, str, int]] = {}
     for quality in QUALITIES:
         total = pack(gallery, run.folder, quality, cache)
-        gallery.encoding = "lossless" if quality is None else f"WebP quality {quality}"
+        gallery.encoding = "lossless WebP" if quality is None else f"WebP quality {quality}"
         if total <= BUDGET:
             return gallery
     while total > BUDGET and any(len(found) > 1 for found in gallery.entries):

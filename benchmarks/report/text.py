@@ -122,7 +122,7 @@ def harm_sentences(panel: Panel) -> Iterator[str]:
             for quality in HARM_CHECK
             if (found := panel.comparisons.get((label, quality)))
         ]
-        yield f"{panel.model}, {panel.dataset}: {label} {'; '.join(said)}{'. ' if high else ''}{', '.join(high)}."
+        yield f"{panel.model}, {panel.dataset}, {label}: {'; '.join(said)}{'. ' if high else ''}{', '.join(high)}."
 
 
 def retraining(plain: Panel, variant: Panel) -> str:

@@ -236,7 +236,7 @@ def test_a_large_gallery_is_stored_with_loss_then_shortened(drawn, monkeypatch):
     run = data.load(drawn)
     whole = gallery.prepare(run)
     size = sum(len(uri) * 3 // 4 for uri in whole.pictures.values())
-    assert whole.encoding == "lossless" and not whole.left_out
+    assert whole.encoding == "lossless WebP" and not whole.left_out
     monkeypatch.setattr(gallery, "BUDGET", int(0.7 * size))
     lossy = gallery.prepare(run)
     assert lossy.encoding.startswith("WebP quality") and not lossy.left_out
