@@ -246,7 +246,7 @@ def prepare(source: str, root: str | Path | None, checkpoint: str | None) -> Sub
     wanted = checkpoint or cfg.get("checkpoint")
     if not wanted:
         raise ConfigError(f"config {hosts.name(cfg)} names no checkpoint: give one with --checkpoint")
-    path = checkpoints.find(wanted, () if checkpoint else (Path(cfg.filename).parent, demo.CHECKPOINTS))
+    path = checkpoints.find(wanted, () if checkpoint else (Path(cfg.filename).parent, checkpoints.SHIPPED))
     names = cfg.get("benchmark") or {}
     return Subject(
         cfg,

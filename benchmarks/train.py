@@ -42,7 +42,7 @@ def ready(source: str, work_dir: Path, data_root: str | Path | None = None) -> C
     if data_root is not None:
         cfg = relocated(cfg, Path(data_root).absolute())
     if cfg.get("load_from"):
-        cfg.load_from = str(checkpoints.find(cfg.load_from, (work_dir, demo.CHECKPOINTS)))
+        cfg.load_from = str(checkpoints.find(cfg.load_from, (work_dir, checkpoints.SHIPPED)))
     cfg.work_dir = str(work_dir / source)
     return cfg
 

@@ -3,7 +3,7 @@
 _base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py']
 
 data_root = 'data/dagn-demo/'
-checkpoint = 'faster_rcnn.pth'  # in dagn_pre.benchmarks.demo.CHECKPOINTS
+checkpoint = 'demo_faster_rcnn.pth'  # ships in benchmarks/weights
 benchmark = dict(model='Faster R-CNN R18-FPN (width 16)', dataset='demo')
 classes = ('linen', 'corduroy', 'ribbed', 'felt', 'twill', 'plain', 'star', 'ring')
 metainfo = dict(classes=classes)

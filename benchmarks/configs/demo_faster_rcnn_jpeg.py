@@ -2,8 +2,8 @@
 # to 90 three times out of four.
 _base_ = ['./demo_faster_rcnn.py']
 
-checkpoint = 'faster_rcnn_jpeg.pth'
-load_from = 'faster_rcnn.pth'
+checkpoint = 'demo_faster_rcnn_jpeg.pth'  # ships in benchmarks/weights
+load_from = 'demo_faster_rcnn.pth'
 benchmark = dict(model='Faster R-CNN R18-FPN (width 16), JPEG-augmented', variant_of='Faster R-CNN R18-FPN (width 16)')
 custom_imports = dict(imports=['dagn_pre.integrations.openmmlab'])
 

@@ -4,8 +4,8 @@
 _base_ = ['mmseg::pspnet/pspnet_r50-d8_4xb4-20k_voc12aug-512x512.py']
 
 data_root = 'data/dagn-demo/'
-checkpoint = 'pspnet.pth'  # in dagn_pre.benchmarks.demo.CHECKPOINTS
-load_from = 'faster_rcnn.pth'  # training starts from its backbone
+checkpoint = 'demo_pspnet.pth'  # ships in benchmarks/weights
+load_from = 'demo_faster_rcnn.pth'  # training starts from its backbone
 benchmark = dict(model='PSPNet R18-D8 (width 16)', dataset='demo')
 classes = ('background', 'linen', 'corduroy', 'ribbed', 'felt', 'twill', 'plain', 'star', 'ring')
 palette = [[0, 0, 0], [230, 25, 75], [60, 180, 75], [255, 225, 25], [0, 130, 200], [245, 130, 48], [145, 30, 180],

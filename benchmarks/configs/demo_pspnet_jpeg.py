@@ -2,8 +2,8 @@
 # three times out of four.
 _base_ = ['./demo_pspnet.py']
 
-checkpoint = 'pspnet_jpeg.pth'
-load_from = 'pspnet.pth'
+checkpoint = 'demo_pspnet_jpeg.pth'  # ships in benchmarks/weights
+load_from = 'demo_pspnet.pth'
 benchmark = dict(model='PSPNet R18-D8 (width 16), JPEG-augmented', variant_of='PSPNet R18-D8 (width 16)')
 custom_imports = dict(imports=['dagn_pre.integrations.openmmlab'])
 

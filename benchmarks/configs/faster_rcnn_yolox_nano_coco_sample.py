@@ -5,7 +5,7 @@
 _base_ = 'yolox_nano_coco_sample.py'
 
 data_root = _base_.data_root
-checkpoint = 'faster_rcnn_yolox_nano.pth'  # in dagn_pre.benchmarks.hosts.CHECKPOINTS
+checkpoint = 'faster_rcnn_yolox_nano_coco_sample.pth'  # ships in benchmarks/weights
 load_from = data_root + 'weights/yolox_nano_coco_mmdet3.pth'  # training starts from its backbone and neck
 benchmark = dict(model='Faster R-CNN YOLOX-nano', dataset='COCO val2017 sample')
 

@@ -4,7 +4,7 @@
 _base_ = ['mmseg::pspnet/pspnet_r50-d8_4xb4-20k_voc12aug-512x512.py']
 
 data_root = '{{$DAGN_PRE_DATA:data/dagn-pre}}/'
-checkpoint = 'pspnet_camvid.pth'  # in dagn_pre.benchmarks.hosts.CHECKPOINTS
+checkpoint = 'pspnet_camvid.pth'  # ships in benchmarks/weights
 benchmark = dict(model='PSPNet R18-D8 (width 32)', dataset='CamVid val')
 classes = ('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car', 'pedestrian', 'bicyclist')
 palette = [[128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0], [192, 128, 128],
