@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure what is missing, print the table and where the files are; returns 0."""
     try:
-        from dagn_pre.benchmarks import processes
+        from dagn_pre.benchmarks import processes, report
         from dagn_pre.benchmarks import run as benchmark
     except ImportError as error:
         raise DagnPreError(f'bench needs OpenMMLab ({error}): pip install "dagn-pre[openmmlab,benchmarks]"') from error
@@ -85,7 +85,6 @@ def run(args: argparse.Namespace) -> int:
         return 1  # another process of the launcher has said why
     if processes.is_main_process():
         print((work_dir / "results.md").read_text(encoding="utf-8"))
-        for name in ("results.json", "results.md", "results.png"):
-            print(work_dir / name)
+        print(*(work_dir / name for name in ("results.json", *report.FILES)), sep="\n")
     processes.leave()
     return 0
