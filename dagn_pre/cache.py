@@ -6,8 +6,9 @@ of a JPEG; "png", restored pixels; "untouched", no bytes: restoring leaves these
 checksum of 32 bytes, which image viewers ignore.
 
 A plain folder instead of the ``diskcache`` package: SQLite's write-ahead log does not work on network file systems, where
-caches of data sets are, and killed writers left files there that count in no bound until a check of everything. It is as
-fast (two milliseconds an entry with four writers at once). ``filelock`` is torch's own.
+caches of data sets are, and killed writers left files there that count in no bound until a check of everything. It writes
+faster (an entry of 160 KB with four writers at once: 2 ms against 2 to 4 ms here, 4 to 6 against 7 to 10 while evicting), which
+is nothing beside restoring. ``filelock`` is torch's own.
 """
 
 from __future__ import annotations
