@@ -224,10 +224,13 @@ def resampled(scores: Scores, resamples: int = RESAMPLES) -> np.ndarray:
     """The score of each of ``resamples`` bootstrap samples of the images; (resamples,) float64 in percent.
 
     The samples depend on the number of images alone, so that two cells of the same images are compared on the same samples.
+    They are shifted to have the score itself as their mean: classes with few objects drop out of some samples and are easier
+    in others, which lifts mAP by a point or two on a few hundred images.
     """
     count = len(scores.images)
     weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=resamples)
-    return scores.weighted(weights)
+    samples = scores.weighted(weights)
+    return samples + (scores.value() - samples.mean())
 
 
 def interval(samples: np.ndarray) -> tuple[float | None, float | None]:

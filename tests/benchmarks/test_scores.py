@@ -116,6 +116,15 @@ def test_nothing_found_is_zero(tmp_path):
     assert scores.interval(scores.resampled(found, 50)) == (0.0, 0.0)
 
 
+def test_resampling_is_not_biased(tmp_path):
+    """Without the shift it is: classes with few objects are easier when they come twice, and gone when they do not come."""
+    found, *_ = matched(tmp_path)
+    weights = np.random.default_rng(0).multinomial(IMAGES, np.full(IMAGES, 1 / IMAGES), size=500)
+    assert found.weighted(weights).mean() > found.value() + 0.3
+    samples = scores.resampled(found, 500)
+    assert samples.mean() == pytest.approx(found.value()) and samples.std() == pytest.approx(found.weighted(weights).std())
+
+
 def areas() -> scores.Areas:
     rng = np.random.default_rng(2)
     union = rng.integers(0, 50, (12, 4)) * (rng.random((12, 4)) < 0.7)
