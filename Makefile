@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 
 help:
-	@echo "make demo     both tasks of the demo: original, JPEG and dagn-s at QF 10, 20, 30, 40, into work_dirs/demo"
+	@echo "make demo     the demo: two models, each also fine-tuned on JPEGs; original, JPEG and dagn-s at QF 10 to 90, into work_dirs/demo"
 	@echo "make test     the test suite; installs Chromium where there is none, for the page of dagn-pre bench"
 	@echo "make lint     ruff"
 	@echo "make install  what the others need, into .venv (they call it themselves)"
