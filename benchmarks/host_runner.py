@@ -223,7 +223,7 @@ class HostRunner:
                 leaf.pipeline.transforms.insert(first_free(leaf.pipeline.transforms), keep)
             info = dataset.get_data_info(index)
             sample = self.runner.model.test_step(pseudo_collate([dataset[index]]))[0].cpu()
-            if "pred_sem_seg" in sample:
+            if not any(hasattr(metric, "outfile_prefix") for metric in self.loop.evaluator.metrics):  # scored by masks
                 mask, truth = (sample.get(key).data.squeeze(0).numpy() for key in ("pred_sem_seg", "gt_sem_seg"))
                 return Seen(self.names[index], keep.image, [], mask, truth)
             found = sample.pred_instances
