@@ -89,9 +89,12 @@ def check_categories(dataset, cfg: Config) -> Iterator[str]:
     """A remark on annotated categories that the classes leave out.
 
     Raises:
-        ConfigError: a class is no category, or they stand in another order: labels are places in the file's list.
+        ConfigError: there are no annotations; a class is no category or several, or they stand in another order: labels are
+            places in the file's list.
     """
     content = json.loads(Path(dataset.ann_file).read_text(encoding="utf-8"))
+    if "annotations" not in content:  # as in the files for COCO's test split
+        raise ConfigError(f"{dataset.ann_file} holds images without annotations: give a split whose truth is known")
     names = {category["id"]: category["name"] for category in content["categories"]}
     classes = list(dataset.metainfo["classes"])
     absent = [name for name in classes if name not in names.values()]
@@ -106,6 +109,8 @@ def check_categories(dataset, cfg: Config) -> Iterator[str]:
             f"({first(absent)}{rest}): {remedy}"
         )
     order = [name for name in names.values() if name in classes]
+    if twice := [name for name, count in Counter(order).items() if count > 1]:
+        raise ConfigError(f"{dataset.ann_file} names several categories alike ({first(twice)}): rename or merge them")
     if order != classes:
         place = next(i for i, (one, other) in enumerate(zip(order, classes, strict=False)) if one != other)
         raise ConfigError(

@@ -155,15 +155,16 @@ def digest(cfg: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def for_testing(cfg: Config, limit: int | None) -> Config:
-    """A copy that only tests: no training parts, no custom hooks, loading in this process, the first ``limit`` images.
+def for_testing(cfg: Config, images: int | list[int] | None) -> Config:
+    """A copy that only tests: no training parts, no custom hooks, loading in this process; on so many first ``images``, on
+    those with these indices, or on all (None).
 
     Custom hooks go because they serve training; EMAHook would even exchange the loaded weights for its own. Loading
     happens in this process, so that a restorer can be timed there and may run on CUDA. Each image is a batch of its own,
     never padded to the size of others: its score is the same in any number of processes.
 
     Raises:
-        ConfigError: a limit for a wrapped data set.
+        ConfigError: not all images, of a wrapped data set.
     """
     cfg = copy.deepcopy(cfg)
     for key in list(cfg):
@@ -175,8 +176,8 @@ def for_testing(cfg: Config, limit: int | None) -> Config:
     cfg.test_dataloader.sampler = dict(type="DefaultSampler", shuffle=False)
     cfg.test_dataloader.pop("batch_sampler", None)
     cfg.test_dataloader.pop("prefetch_factor", None)
-    if limit is not None:
+    if images is not None:
         if "dataset" in cfg.test_dataloader.dataset or "datasets" in cfg.test_dataloader.dataset:
             raise ConfigError(f"config {name(cfg)} tests on a wrapped data set: --limit needs a plain one")
-        cfg.test_dataloader.dataset.indices = limit
+        cfg.test_dataloader.dataset.indices = images
     return cfg

@@ -221,13 +221,16 @@ def detections(truth: COCO, found: str | Path, images: dict[int, str], classes: 
 
 
 def resampled(scores: Scores, resamples: int = RESAMPLES) -> np.ndarray:
-    """The score of each of ``resamples`` bootstrap samples of the images; (resamples,) float64 in percent.
+    """The score of each of ``resamples`` bootstrap samples of the images; (resamples,) float64 in percent, (0,) for a single
+    image, which says nothing of others.
 
     The samples depend on the number of images alone, so that two cells of the same images are compared on the same samples.
     They are shifted to have the score itself as their mean: classes with few objects drop out of some samples and are easier
     in others, which lifts mAP by a point or two on a few hundred images.
     """
     count = len(scores.images)
+    if count < 2:
+        return np.zeros(0)
     weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=resamples)
     samples = scores.weighted(weights)
     return samples + (scores.value() - samples.mean())

@@ -123,6 +123,20 @@ def test_classes_in_another_order(photos):
         detection(photos, ("bicycle", "person"))
 
 
+def test_a_split_whose_truth_is_not_known(photos):
+    content = json.loads((photos / TRUTH).read_text())
+    del content["annotations"]
+    (photos / TRUTH).write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"val2017\.json holds images without annotations: give a split"):
+        detection(photos)
+
+
+def test_two_categories_of_one_name(photos):
+    change(photos, categories=[{"id": i, "name": name} for i, name in enumerate(("person", "bicycle", "bicycle"), 1)])
+    with pytest.raises(ConfigError, match=r"names several categories alike \(bicycle\): rename or merge"):
+        detection(photos)
+
+
 def test_categories_without_a_class_are_a_remark(photos):
     (remark,) = detection(photos, ("person",))
     assert remark.startswith("3 annotations in") and remark.endswith("has no class for and are not scored (bicycle)")

@@ -170,6 +170,16 @@ def test_a_comparison_is_paired():
     assert scores.comparison(cells[0], cells[1], None)["share"] is None
 
 
+def test_a_single_image_gives_no_interval():
+    one = scores.Areas(["0"], ["a"], np.array([[1.0]]), np.array([[2.0]]))
+    other = scores.Areas(["0"], ["a"], np.array([[2.0]]), np.array([[2.0]]))
+    cells = [(found, scores.resampled(found)) for found in (one, other, other)]
+    assert scores.interval(cells[0][1]) == (None, None)
+    found = scores.comparison(*cells)
+    assert found["difference"] == 50 and found["share"] == 100 and found["images_better"] == 1
+    assert {found[key] for key in ("low", "high", "share_low", "share_high")} == {None}
+
+
 def test_the_largest_gains_and_harms_are_chosen():
     before, after = np.array([50.0, 50, 50, 50, np.nan, 50]), np.array([60.0, 45, 50, 90, 10, 20])
     assert list(scores.chosen(before, after, 2)) == [("gain", 3), ("gain", 0), ("harm", 5), ("harm", 1)]
