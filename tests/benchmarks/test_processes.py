@@ -18,10 +18,16 @@ from dagn_pre.cli.main import main
 
 # A detector and a segmenter without weights to speak of: what they find depends on the pixels alone.
 TOYS = '''
+import os
+
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData, PixelData
+
+if "LOCAL_RANK" in os.environ:
+    Config.pretty_text = ""  # formatting a config for the log takes the host longer than the test
 
 
 @MODELS.register_module(force=True)
@@ -87,7 +93,7 @@ def torchrun(toys: Path, *words: str, count: int = 2) -> subprocess.CompletedPro
     launch += [f"--master-port={29500 + os.getpid() % 2000}", "-m", "dagn_pre.cli.main", "bench", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(toys)}
     command = [*launch, "--launcher", "pytorch"]
-    return subprocess.run(command, cwd=toys, env=environment, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, cwd=toys, env=environment, capture_output=True, text=True, timeout=400)
 
 
 def numbers(content: dict) -> dict:
