@@ -40,7 +40,7 @@ def show(host: HostRunner, folder: Path, index: int, quality: int, label: str, r
         name = seen["jpeg"].name
         raise DagnPreError(f"{name} at QF {quality} is not what was scored: the JPEG library has changed; use --overwrite")
     place = f"gallery/{slug(Path(host.cfg.filename).stem)}"
-    stem = f"{place}/{slug(Path(seen['original'].name).stem)}"
+    stem = f"{place}/{index}-{slug(Path(seen['original'].name).stem)}"  # names may come again in another folder
     names = {"original": f"{stem}-original", "jpeg": f"{stem}-qf{quality}", "restored": f"{stem}-qf{quality}-{slug(label)}"}
     files = {"original": f"{names['original']}.png", "jpeg": f"{names['jpeg']}.jpg", "restored": f"{names['restored']}.png"}
     write_atomic(folder / files["jpeg"], data)

@@ -222,6 +222,7 @@ class HostRunner:
             for leaf in plain(dataset):
                 leaf.pipeline.transforms.insert(first_free(leaf.pipeline.transforms), keep)
             info = dataset.get_data_info(index)
+            self.runner.model.eval()  # where all cells were there already, no test has done so
             sample = self.runner.model.test_step(pseudo_collate([dataset[index]]))[0].cpu()
             if not any(hasattr(metric, "outfile_prefix") for metric in self.loop.evaluator.metrics):  # scored by masks
                 mask, truth = (sample.get(key).data.squeeze(0).numpy() for key in ("pred_sem_seg", "gt_sem_seg"))

@@ -274,6 +274,8 @@ def check_inputs(inputs: Sequence[str]) -> dict[str, str]:
             continue
         if label.endswith(".safetensors"):
             label, model = Path(label).stem, label
+            if label in ("original", "jpeg"):
+                raise UsageError(f"{model} would be called {label} in the results, which is another input: rename the file")
         elif label in models.names():
             model = label
         else:
@@ -313,7 +315,7 @@ def key(subject: Subject, label: str, quality: int | None) -> dict:
 
 def row(subject: Subject, label: str, quality: int | None, measured: Measured, samples: np.ndarray) -> dict:
     """A row of results.json."""
-    low, high = scores.interval(samples) if measured.n_images > 1 else (None, None)
+    low, high = scores.interval(samples)
     return {
         **key(subject, label, quality),
         "metric": subject.metric,
