@@ -190,9 +190,7 @@ class HostRunner:
             found = self.score(areas) if processes.is_main_process() else None
         if processes.of_main(found is not None and math.isnan(found.value())):
             raise ConfigError(f"{name} cannot be scored: its {self.n_images} images hold no ground truth")
-        times = [watch.milliseconds() for watch in restoring]
-        restore_ms = None if None in times else sum(times, 0.0)
-        return Measured(found, self.n_images, restore_ms, testing.milliseconds())
+        return Measured(found, self.n_images, restoring.milliseconds() if restorer else 0.0, testing.milliseconds())
 
     def keep_detections(self, name: str) -> None:
         """Let COCO's metric write what it scores."""
@@ -281,16 +279,16 @@ def kept_areas(metrics: list) -> Iterator[list[tuple]]:
             del metric.compute_metrics
 
 
-def watch_restorers(dataset) -> list[Stopwatch]:
-    """Put a stopwatch around each DAGNRestore in a built data set, or in those it wraps."""
-    watches = []
+def watch_restorers(dataset) -> Stopwatch:
+    """Put a stopwatch around each DAGNRestore in a built data set, or in those it wraps; the one returned has all laps."""
+    whole = Stopwatch(call=None)
     for leaf in plain(dataset):
         steps = leaf.pipeline.transforms
         for index, step in enumerate(steps):
             if isinstance(step, DAGNRestore):
                 steps[index] = Stopwatch(step, size=lambda results: int(not results["dagn_cached"]))
-                watches.append(steps[index])
-    return watches
+                steps[index].laps = whole.laps
+    return whole
 
 
 def plain(dataset) -> Iterator:

@@ -120,6 +120,13 @@ def run(
     results = Results(
         work_dir / "results.json", surroundings, settings, ("models", "restorers"), tables=TABLES, overwrite=overwrite
     )
+    same_files: dict[str, str] = {}
+    for title, known in surroundings["models"].items():
+        if same_files.setdefault(known["config"], title) != title:
+            raise UsageError(
+                f"{same_files[known['config']]} and {title} are both of a config file called {known['config']}, which names "
+                "their files: rename one of them, or choose another folder"
+            )
     if not processes.is_main_process():
         results.path = None  # has been read; the first process writes
     cells = list(plan(inputs, restorers, qualities))

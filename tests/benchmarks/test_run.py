@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -440,6 +441,9 @@ def test_bad_configs_by_name(toy, tmp_path):
         run.run([detect, str(toy / "segment.py")], tmp_path, checkpoint="red.pth")
     with pytest.raises(UsageError, match="both called Toy detector, toy"):
         run.run([detect, detect], tmp_path)
+    other = edited(toy, tmp_path, ("Toy detector", "Other")).rename(tmp_path / "detect.py")
+    with pytest.raises(UsageError, match="Toy detector, toy and Other, toy are both of a config file called detect"):
+        run.run([detect, str(other)], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -477,6 +481,28 @@ def test_a_wrapped_data_set_has_no_limit(toy, tmp_path):
     inputs = ("original", str(toy / "tiny.safetensors"))
     rows = run.run([str(config)], tmp_path / "out", inputs=inputs, qualities=(5,), device="cpu")["rows"]
     assert rows[0]["value"] == 100.0 and rows[1]["restore_ms_per_image"] > 0
+
+
+def test_restoring_behind_a_wrapper_is_timed_per_image(toy, tmp_path, monkeypatch):
+    """Each of two data sets has a DAGNRestore of its own; the first finds all of its images in the cache."""
+    half = "        type='BaseSegDataset', metainfo"
+    text = (toy / "segment.py").read_text()
+    one = text[text.index("dataset=dict(") + len("dataset=") : text.index("pipeline=pipeline)") + len("pipeline=pipeline)")]
+    assert half in text
+    two = ", ".join(one.replace("dict(", f"dict(indices={indices}, ", 1) for indices in ([0, 1], [2, 3]))
+    config = tmp_path / "both.py"
+    config.write_text(text.replace(one, f"dict(type='ConcatDataset', datasets=[{two}])"))
+    (tmp_path / "red.pth").write_bytes((toy / "red.pth").read_bytes())
+
+    def slow(self, results: dict) -> dict:
+        time.sleep(0.05)
+        return {**results, "dagn_restored": True, "dagn_cached": Path(results["img_path"]).stem in "01"}
+
+    monkeypatch.setattr(host_runner.DAGNRestore, "transform", slow)
+    inputs = ("original", str(toy / "tiny.safetensors"))
+    rows = run.run([str(config)], tmp_path / "out", inputs=inputs, qualities=(5,), device="cpu")["rows"]
+    assert rows[0]["n_images"] == 4 and rows[0]["restore_ms_per_image"] == 0
+    assert 50 <= rows[1]["restore_ms_per_image"] < 90
 
 
 def test_images_without_truth_cannot_be_scored(toy, tmp_path):
