@@ -269,7 +269,7 @@ def kept_areas(metrics: list) -> Iterator[list[tuple]]:
 
         return compute_metrics
 
-    watched = [metric for metric in metrics if not hasattr(metric, "outfile_prefix")]
+    watched = [metric for metric in metrics if type(metric).__name__ == "IoUMetric"][:1]  # others may stand beside it
     for metric in watched:
         metric.compute_metrics = watch(metric)
     try:

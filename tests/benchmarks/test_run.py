@@ -230,6 +230,17 @@ def test_segmentation_is_scored_as_numpy_does(toy, tmp_path):
     assert found["jpeg", 5] == pytest.approx(100 * np.mean(shares), abs=0.006) and found["jpeg", 5] < 99
 
 
+def test_another_metric_may_stand_beside(toy, tmp_path):
+    text = (toy / "segment.py").read_text()
+    alone = "dict(type='IoUMetric', iou_metrics=['mIoU'])"
+    assert alone in text
+    beside = f"[dict(type='DumpResults', out_file_path='{tmp_path}/all.pkl'), {alone}]"
+    (tmp_path / "segment.py").write_text(text.replace(alone, beside))
+    (tmp_path / "red.pth").write_bytes((toy / "red.pth").read_bytes())
+    results = run.run([str(tmp_path / "segment.py")], tmp_path / "out", inputs=("original",), device="cpu")
+    assert values(results) == {("original", None): 100.0}
+
+
 def test_a_limit_holds_for_the_data_and_for_the_truth(toy, tmp_path):
     results = bench(toy, tmp_path, limit=2)
     assert [row["n_images"] for row in results["rows"]] == [2, 2]
