@@ -93,6 +93,8 @@ def check_categories(dataset, cfg: Config) -> Iterator[str]:
             places in the file's list.
     """
     content = json.loads(Path(dataset.ann_file).read_text(encoding="utf-8"))
+    for evaluator in hosts.evaluators(cfg):
+        check_truth(evaluator.get("ann_file"), content, dataset.ann_file)
     if "annotations" not in content:  # as in the files for COCO's test split
         raise ConfigError(f"{dataset.ann_file} holds images without annotations: give a split whose truth is known")
     names = {category["id"]: category["name"] for category in content["categories"]}
@@ -122,6 +124,19 @@ def check_categories(dataset, cfg: Config) -> Iterator[str]:
         yield (
             f"{count} annotations in {dataset.ann_file} are of {len(beyond)} categories that config {hosts.name(cfg)} has no "
             f"class for and are not scored ({first(sorted(beyond, key=str))})"
+        )
+
+
+def check_truth(file: str | None, tested: dict, source: str) -> None:
+    """Raise ConfigError where the evaluator's annotations, in a file of their own, lack images that are tested."""
+    if not file or Path(file).samefile(source):
+        return
+    known = {image["id"] for image in json.loads(Path(file).read_text(encoding="utf-8"))["images"]}
+    missing = [image["file_name"] for image in tested["images"] if image["id"] not in known]
+    if missing:
+        raise ConfigError(
+            f"{len(missing)} of {len(tested['images'])} images of {source} are not in {file}, which test_evaluator scores with "
+            f"({first(missing)}): set its ann_file to the data set's"
         )
 
 

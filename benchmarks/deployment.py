@@ -14,9 +14,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,13 +25,12 @@ import torch
 from mmengine.hooks import Hook
 
 from dagn_pre.benchmarks import environment, hosts
-from dagn_pre.benchmarks.host_runner import HostRunner, Stopwatch
+from dagn_pre.benchmarks.host_runner import HostRunner, Stopwatch, watched_restorers
 from dagn_pre.benchmarks.report import aligned
 from dagn_pre.benchmarks.run import Subject, check_device, expand, prepare
 from dagn_pre.errors import DagnPreError, UsageError
 from dagn_pre.files import write_atomic
 from dagn_pre.integrations.openmmlab.insert import insert
-from dagn_pre.restorer import Restorer
 
 MIB = 2**20
 
@@ -80,7 +79,7 @@ class PeakMemory(threading.Thread):
         self.peak, self.stopped = 0, threading.Event()
 
     def run(self) -> None:
-        while not self.stopped.wait(0.1):
+        while not self.stopped.wait(0.5):  # looking slows them down
             self.peak = max(self.peak, sum(map(held, family())))
 
     def stop(self) -> int:
@@ -103,18 +102,6 @@ def held(process: psutil.Process) -> int:
         return getattr(found, "pss", found.rss)
     except psutil.Error:
         return 0
-
-
-@contextmanager
-def watched_restorers() -> Iterator[Stopwatch]:
-    """A stopwatch around every call of a Restorer in this process; in workers nobody looks at it."""
-    restore = Restorer.__call__
-    watch = Stopwatch(restore, size=lambda done: len(done) if isinstance(done, list) else 1)
-    Restorer.__call__ = lambda *args, **kwargs: watch(*args, **kwargs)
-    try:
-        yield watch
-    finally:
-        Restorer.__call__ = restore
 
 
 def measure(arrangement: Arrangement, subject: Subject, cache_dir: str, settings: dict) -> dict:
@@ -256,9 +243,12 @@ def main() -> int:
     a = parser.parse_args()
     try:
         compare(a.config, a.output, a.data_root, a.checkpoint, a.model, a.qf, a.limit, a.device, a.dtype)
-    except DagnPreError as error:
+    except (DagnPreError, OSError) as error:
         print(f"deployment: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except BrokenProcessPool:
+        print("deployment: an arrangement's process was killed, perhaps for its memory: free some", file=sys.stderr)
+        return 1
     print((a.output / "deployment.md").read_text(encoding="utf-8"))
     return 0
 

@@ -23,6 +23,7 @@ from dagn_pre.benchmarks.hosts import quiet
 from dagn_pre.errors import ConfigError, DagnPreError
 from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress
 from dagn_pre.integrations.openmmlab.insert import insert
+from dagn_pre.restorer import Restorer
 
 
 @dataclass(frozen=True)
@@ -177,12 +178,11 @@ class HostRunner:
         after = "finished cells are kept: after the repair, the same command goes on"
         with quiet(), host_errors(f"{name} failed", after):
             self.loop.dataloader = self.runner.build_dataloader(cfg.test_dataloader, seed=0)
-            restoring = watch_restorers(self.loop.dataloader.dataset)
             testing = model.test_step = Stopwatch(model.test_step, size=len)
             self.runner.register_hook(bar)
             self.keep_detections(name)
             try:
-                with kept_areas(self.loop.evaluator.metrics) as areas:
+                with kept_areas(self.loop.evaluator.metrics) as areas, watched_restorers() as restoring:
                     self.runner.test()
             finally:
                 del model.test_step  # the stopwatch stood before the class's own
@@ -279,16 +279,16 @@ def kept_areas(metrics: list) -> Iterator[list[tuple]]:
             del metric.compute_metrics
 
 
-def watch_restorers(dataset) -> Stopwatch:
-    """Put a stopwatch around each DAGNRestore in a built data set, or in those it wraps; the one returned has all laps."""
-    whole = Stopwatch(call=None)
-    for leaf in plain(dataset):
-        steps = leaf.pipeline.transforms
-        for index, step in enumerate(steps):
-            if isinstance(step, DAGNRestore):
-                steps[index] = Stopwatch(step, size=lambda results: int(not results["dagn_cached"]))
-                steps[index].laps = whole.laps
-    return whole
+@contextmanager
+def watched_restorers() -> Iterator[Stopwatch]:
+    """A stopwatch around every call of a Restorer in this process; in workers nobody looks at it."""
+    restore = Restorer.__call__
+    watch = Stopwatch(restore, size=lambda done: len(done) if isinstance(done, list) else 1)
+    Restorer.__call__ = lambda *args, **kwargs: watch(*args, **kwargs)
+    try:
+        yield watch
+    finally:
+        Restorer.__call__ = restore
 
 
 def plain(dataset) -> Iterator:

@@ -180,7 +180,7 @@ def remarks(run: Run) -> Iterator[str]:
                 f"The images of {dataset} are JPEG files already: the original is as published, its pixels untouched, and JPEG "
                 "at a QF is a second compression."
             )
-    few = "too few to compare with published scores"
+    few = "not to be compared with published scores"
     if run.environment.get("limit"):
         yield f"Only the first {run.environment['limit']} images were tested: {few}."
     if run.environment.get("subset"):

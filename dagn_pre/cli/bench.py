@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for model and restorer")
     launchers = ("none", "pytorch", "slurm")
     parser.add_argument("--launcher", choices=launchers, default="none", help="who started the processes that share a cell")
-    parser.add_argument("--overwrite", action="store_true", help="throw away results of other settings in DIR")
+    parser.add_argument("--overwrite", action="store_true", help="throw away the results in DIR and start anew")
 
 
 def run(args: argparse.Namespace) -> int:

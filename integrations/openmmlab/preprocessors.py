@@ -68,7 +68,8 @@ class Restoring:
         again and again, so the last batch is kept."""
         if self.last is not None:
             before, known, restored = self.last
-            if known == hints and len(before) == len(images) and all(map(torch.equal, before, images)):
+            same = known == hints and [one.device for one in before] == [one.device for one in images]
+            if same and all(map(torch.equal, before, images)):
                 return [new if old is kept else kept for new, old, kept in zip(images, before, restored)]
         restorer = shared_restorer(**self.restorer_options, device=str(images[0].device))
         restored = restorer(images, quality=hints, channel_order="bgr")

@@ -97,6 +97,16 @@ def test_images_that_no_annotation_names_are_a_remark(photos, tmp_path, capsys):
     assert f"note: {remark}" in capsys.readouterr().err
 
 
+def test_an_evaluator_with_the_truth_of_other_images(photos):
+    detection(photos)
+    content = json.loads((photos / TRUTH).read_text())
+    (photos / "part.json").write_text(json.dumps({**content, "images": content["images"][:2]}))
+    config = photos / "config.py"
+    config.write_text(config.read_text() + f"test_evaluator.update(ann_file='{photos / 'part.json'}')\n")
+    with pytest.raises(ConfigError, match=r"1 of 3 images of .*val2017\.json are not in .*part\.json, .*evaluator.*2\.jpg"):
+        data_checks.check(hosts.load(str(config)))
+
+
 def test_no_images(photos):
     change(photos, images=[], annotations=[])
     with pytest.raises(ConfigError, match=r"val2017\.json of config config holds no images: .*--data-root"):
