@@ -2,14 +2,17 @@
 
 Each arrangement (no restoring; the transform with and without workers, with an empty and with a filled cache; the preprocessor)
 runs in a process of its own over the same images, compressed at one QF, and says milliseconds per image, how much of them
-restoring and the model took, and the peak memory of its processes. They run one after another: read the ratios.
+restoring and the model took, and the peak memory of its processes. They take turns, several rounds of them, and the median
+counts: machines are noisy, so read the ratios.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
+import statistics
 import sys
 import tempfile
 import threading
@@ -158,45 +161,58 @@ def compare(
     limit: int = 24,
     device: str = "auto",
     dtype: str = "auto",
+    rounds: int = 3,
     arrangements: Sequence[Arrangement] = ARRANGEMENTS,
 ) -> dict:
-    """Measure arrangements one after the other; write ``deployment.json`` and ``deployment.md`` into ``output``.
+    """Measure arrangements in turns; write ``deployment.json`` and ``deployment.md`` into ``output``.
 
     Args:
         config, data_root, checkpoint, device: as of ``run.run``; of "demo" the first config is taken.
         model, dtype: the restorer's.
         quality: QF 1..100 that the images are compressed at.
         limit: images; the first quarter of them warms up.
+        rounds: how often each arrangement is measured, each time with caches of its own; medians count.
 
     Returns:
         What deployment.json holds: {"rows": see :func:`measure`, "settings", "environment"}.
 
     Raises:
-        UsageError: fewer than 8 images, or a value outside its range.
+        UsageError: fewer than 8 images or 1 round, or a value outside its range.
         ConfigError, WeightsError: as of ``run.run``.
     """
     if limit < 8:
         raise UsageError(f"limit must be at least 8 images, not {limit}")
+    if rounds < 1:
+        raise UsageError(f"rounds must be at least 1, not {rounds}")
     output, device = Path(output), check_device(device)
-    settings = {"quality": quality, "limit": limit, "model": model, "device": device, "dtype": dtype}
+    settings = {"quality": quality, "limit": limit, "rounds": rounds, "model": model, "device": device, "dtype": dtype}
     settings["threads"] = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
         subject = prepare(*next(expand([config], data_root, Path(scratch))), checkpoint)
-        rows = []
-        for arrangement in arrangements:
+        measured: dict[Arrangement, list[dict]] = {arrangement: [] for arrangement in arrangements}
+        for number, arrangement in itertools.product(range(rounds), arrangements):
             # A process of its own: nothing is loaded yet, and its memory is its own.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                rows.append(pool.submit(measure, arrangement, subject, f"{scratch}/cache", settings).result())
-            print(f"{rows[-1]['arrangement']}: {rows[-1]['ms_per_image']:.0f} ms per image", file=sys.stderr)
+                row = pool.submit(measure, arrangement, subject, f"{scratch}/cache-{number}", settings).result()
+            measured[arrangement].append(row)
+            print(f"{arrangement.label}: {row['ms_per_image']:.0f} ms per image", file=sys.stderr)
     found = {
         "model": subject.title,
         "settings": settings,
-        "rows": rows,
+        "rows": [median(rows) for rows in measured.values()],
         "environment": environment.describe(device),
     }
     write_atomic(output / "deployment.json", (json.dumps(found, indent=2) + "\n").encode())
     write_atomic(output / "deployment.md", markdown(found).encode())
     return found
+
+
+def median(rows: list[dict]) -> dict:
+    """One row of several rounds: medians of the times, the largest memory."""
+    times = {key: statistics.median(row[key] for row in rows) for key in ("ms_per_image", "model_ms")}
+    if rows[0]["restore_ms"] is not None:
+        times["restore_ms"] = statistics.median(row["restore_ms"] for row in rows)
+    return {**rows[0], **times, "peak_bytes": max(row["peak_bytes"] for row in rows)}
 
 
 def markdown(found: dict) -> str:
@@ -220,7 +236,8 @@ def markdown(found: dict) -> str:
     settings, surroundings = found["settings"], found["environment"]
     about = (
         f"{found['model']}: {rows[0]['images']} images at QF {settings['quality']}, {settings['model']} in "
-        f"{settings['dtype']}, {surroundings['device']}, {settings['threads']} thread(s) per process. "
+        f"{settings['dtype']}, {surroundings['device']}, {settings['threads']} thread(s) per process, median of "
+        f"{settings['rounds']} rounds. "
         "ms per image: the whole test after the first quarter of the images. Restoring and the model's step are timed within "
         "it; restoring in workers happens beside the model and is not timed by itself (-). MiB: the largest memory of the "
         "test's processes together, shared pages counted once."
@@ -238,11 +255,12 @@ def main() -> int:
     parser.add_argument("--model", default="dagn-s", help="the restorer (default: %(default)s)")
     parser.add_argument("--qf", type=int, default=10, help="default: %(default)s")
     parser.add_argument("--limit", type=int, default=24, help="images (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--dtype", default="auto", help="the restorer's (default: %(default)s)")
     a = parser.parse_args()
     try:
-        compare(a.config, a.output, a.data_root, a.checkpoint, a.model, a.qf, a.limit, a.device, a.dtype)
+        compare(a.config, a.output, a.data_root, a.checkpoint, a.model, a.qf, a.limit, a.device, a.dtype, a.rounds)
     except (DagnPreError, OSError) as error:
         print(f"deployment: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1

@@ -47,13 +47,22 @@ def test_a_warm_cache_restores_nothing_also_in_workers(root, tiny_weights, tmp_p
 def test_the_files_hold_every_row(root, tiny_weights, tmp_path):
     arrangements = (Arrangement(None),)
     found = deployment.compare(
-        "demo_pspnet", tmp_path, root, model=str(tiny_weights), limit=8, device="cpu", arrangements=arrangements
+        "demo_pspnet", tmp_path, root, model=str(tiny_weights), limit=8, device="cpu", rounds=1, arrangements=arrangements
     )
     assert json.loads((tmp_path / "deployment.json").read_text()) == found
     text = (tmp_path / "deployment.md").read_text()
     assert all(f"| {arrangement.label} " in text for arrangement in arrangements) and " 1.00 |" in text
 
 
-def test_too_few_images_are_refused(tmp_path):
+def test_rounds_are_summed_up_by_their_medians():
+    row = {"arrangement": "a"}
+    rows = [{**row, "ms_per_image": ms, "model_ms": 2 * ms, "restore_ms": 3 * ms, "peak_bytes": ms} for ms in (5, 1, 3)]
+    assert deployment.median(rows) == {**row, "ms_per_image": 3, "model_ms": 6, "restore_ms": 9, "peak_bytes": 5}
+    assert deployment.median([{**row, "restore_ms": None} for row in rows])["restore_ms"] is None
+
+
+def test_too_few_images_or_rounds_are_refused(tmp_path):
     with pytest.raises(UsageError, match="at least 8"):
         deployment.compare("demo_pspnet", tmp_path, limit=4)
+    with pytest.raises(UsageError, match="at least 1"):
+        deployment.compare("demo_pspnet", tmp_path, rounds=0)
