@@ -13,7 +13,7 @@ from pathlib import Path
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, with its suffix; rename it to ``path`` on success, remove it on failure.
 
-    Missing parent folders are made.
+    Missing parent folders are made. An OSError on the way, such as a full disk's, names ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,6 +26,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would lock out the user's group
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, name):  # a full disk says no name at all
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

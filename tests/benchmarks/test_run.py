@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -369,6 +371,25 @@ def test_a_stopped_run_goes_on(toy, tmp_path, monkeypatch):
     bench(toy, tmp_path / "parts", qualities=(10, 20))
     assert names[2:] == ["detect-jpeg-qf20"]
     assert not [path for path in (tmp_path / "parts").iterdir() if path.name.startswith(".")]
+
+
+def test_a_full_disk_keeps_what_is_finished(toy, tmp_path, monkeypatch, capsys):
+    words = ["bench", str(toy / "detect.py"), "--inputs", "original", "jpeg", "--qf", "5", "--device", "cpu"]
+    words += ["--work-dir", str(tmp_path)]
+    write_bytes = Path.write_bytes
+
+    def full(path, data):
+        if "jpeg-qf5" in path.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_bytes(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        assert cli.main(words) == 1
+    assert f"No space left on device: '{tmp_path / 'cells' / 'detect-jpeg-qf5.npz'}'" in capsys.readouterr().err
+    assert [row["input"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]] == ["original"]
+    names = counted(monkeypatch)
+    assert cli.main(words) == 0 and names == ["detect-jpeg-qf5"]
 
 
 def test_results_of_other_settings_are_not_mixed(toy, tmp_path):
