@@ -82,8 +82,12 @@ class PeakMemory(threading.Thread):
         self.peak, self.stopped = 0, threading.Event()
 
     def run(self) -> None:
+        self.look()
         while not self.stopped.wait(0.5):  # looking slows them down
-            self.peak = max(self.peak, sum(map(held, family())))
+            self.look()
+
+    def look(self) -> None:
+        self.peak = max(self.peak, sum(map(held, family())))
 
     def stop(self) -> int:
         """The largest sum seen, in bytes."""

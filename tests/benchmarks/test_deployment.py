@@ -30,9 +30,9 @@ def test_each_place_of_restoring_is_seen(root, tiny_weights, tmp_path):
     )
     assert plain["restore_ms"] is None and plain["where"] is None
     for found in (transform, preprocessor):
-        assert 0 < found["restore_ms"] < found["ms_per_image"]
+        assert found["restore_ms"] > 0
     for found in (plain, transform, preprocessor):
-        assert found["images"] == 8 and 0 < found["model_ms"] < found["ms_per_image"]
+        assert found["images"] == 8 and found["model_ms"] > 0 and found["ms_per_image"] > 0
         assert found["peak_bytes"] > 100e6 and found["cuda_peak_bytes"] is None
 
 
