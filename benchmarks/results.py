@@ -99,7 +99,11 @@ def conflicts(old: dict, new: dict, settings: Sequence[str], parts: Sequence[str
 
 
 def different(old, new) -> str:
-    """The two values, or of two mappings only what differs."""
+    """The two values, or of two mappings or long lists only what differs."""
     if isinstance(old, dict) and isinstance(new, dict):
         return ", ".join(f"{k} {different(old.get(k), new.get(k))}" for k in {**old, **new} if old.get(k) != new.get(k))
+    long = [value for value in (old, new) if isinstance(value, list) and len(value) > 3]
+    if len(long) == 2:
+        return f"{len(set(new) - set(old))} of {len(new)} are others"
+    old, new = (f"{len(value)} of them" if value in long else value for value in (old, new))
     return f"{old}, now {new}"

@@ -38,7 +38,7 @@ SHOWN = 40  # beside the lowest QF, the one whose images the report shows
 
 @dataclass(frozen=True)
 class Subject:
-    """A config made ready: what is tested, on what, with which weights."""
+    """A config made ready: what is tested, on what (``subset`` as of ``sampling.subset``; None: all), with which weights."""
 
     cfg: Config
     checkpoint: Path
@@ -47,6 +47,7 @@ class Subject:
     model: str
     dataset: str
     settings: dict
+    subset: dict[int, str] | None
 
     @property
     def title(self) -> str:
@@ -63,6 +64,7 @@ def run(
     limit: int | None = None,
     subset: int | None = None,
     seed: int = 0,
+    resamples: int = scores.RESAMPLES,
     cache_dir: str | Path | None = "cache",
     device: str = "auto",
     overwrite: bool = False,
@@ -77,7 +79,8 @@ def run(
         qualities: QFs, 1..100.
         inputs: "original", "jpeg" (compressed), and restorers' names or .safetensors files (compressed, then restored).
         limit: the first images only, in the data and in the ground truth.
-        subset, seed: so many images, chosen by their classes (:mod:`dagn_pre.benchmarks.sampling`), instead of all.
+        subset, seed: so many images, chosen by their classes (:mod:`dagn_pre.benchmarks.sampling`), instead of all; seed >= 0.
+        resamples: bootstrap samples that intervals are read from, at least 100. Those of cells that were there are renewed.
         cache_dir: keeps compressed and restored images (relative to ``work_dir``); None keeps none, as one does for timing.
         device: "cpu", "cuda" or "auto", for the host's model and the restorer.
         overwrite: throw away results of other settings.
@@ -104,16 +107,22 @@ def run(
         raise UsageError(f"subset must be at least 1 image, not {subset}")
     if subset is not None and limit is not None:
         raise UsageError("limit and subset both choose images: give one of them")
+    if seed < 0:
+        raise UsageError(f"seed must be 0 or more, not {seed}")
+    if resamples < 100:
+        raise UsageError(f"resamples must be at least 100, for the ends of an interval, not {resamples}")
     if checkpoint is not None and (len(configs) > 1 or "demo" in configs):
         raise UsageError("--checkpoint is for one config: run them one by one")
-    subjects = [prepare(*one, checkpoint) for one in expand(configs, data_root, work_dir)]
+    subjects = [prepare(*one, checkpoint, subset, seed) for one in expand(configs, data_root, work_dir)]
     titles = [subject.title for subject in subjects]
     for title in titles:
         if titles.count(title) > 1:
             raise UsageError(f"two of the configs are both called {title}: name them apart in their `benchmark`")
 
     surroundings = environment.describe(device)
-    surroundings |= {"limit": limit, "subset": subset, "seed": None if subset is None else seed}
+    if all(subject.subset is None for subject in subjects):
+        subset = None  # all images are tested
+    surroundings |= {"limit": limit, "subset": subset, "seed": None if subset is None else seed, "resamples": resamples}
     surroundings["models"] = dict(zip(titles, (subject.settings for subject in subjects), strict=True))
     surroundings["restorers"] = {label: models.fingerprint(model)[:16] for label, model in restorers.items()}
     settings = (*SETTINGS, "subset", "seed")
@@ -131,19 +140,19 @@ def run(
         results.path = None  # has been read; the first process writes
     cells = list(plan(inputs, restorers, qualities))
     for subject in subjects:
-        pending = [cell for cell in cells if not results.holds(**key(subject, *cell))]
+        pending = processes.of_main([cell for cell in cells if not complete(subject, cell, results, work_dir)])
         host = None
         if pending:
-            host = host_of(subject, limit, subset, seed, device, work_dir, cache_dir)
-            measure(subject, host, pending, restorers, results, work_dir)
+            host = host_of(subject, limit, device, work_dir, cache_dir)
+            measure(subject, host, pending, restorers, results, work_dir, resamples)
         wanted = []
         if processes.is_main_process():
-            add_comparisons(subject, results, work_dir)
+            add_comparisons(subject, results, work_dir, resamples)
             shown = sorted({min(qualities), SHOWN} & set(qualities))
             pairs = [(label, quality) for quality in shown for label in restorers]
             wanted = [one for pair in pairs for one in to_show(subject, *pair, results, work_dir)]
         if processes.of_main(bool(wanted)) and host is None:
-            host = host_of(subject, limit, subset, seed, device, work_dir, cache_dir)
+            host = host_of(subject, limit, device, work_dir, cache_dir)
         if wanted:
             found = [picture(subject, host, work_dir, restorers, one) for one in wanted]
             results.add(gallery=found)
@@ -153,14 +162,21 @@ def run(
     return results.content
 
 
-def host_of(subject: Subject, limit, subset, seed, device: str, work_dir: Path, cache_dir) -> HostRunner:
+def complete(subject: Subject, cell: tuple, results: Results, work_dir: Path) -> bool:
+    """Whether a cell is there: its row, and the file that comparisons are made of."""
+    return results.holds(**key(subject, *cell)) and cell_path(subject, *cell, work_dir).is_file()
+
+
+def host_of(subject: Subject, limit: int | None, device: str, work_dir: Path, cache_dir) -> HostRunner:
     """The model's runner on the images that :func:`run` was asked for."""
-    images = limit if subset is None else sampling.subset(subject.cfg, subset, seed)
+    images = limit if subject.subset is None else list(subject.subset)
     cache = None if cache_dir is None else work_dir / cache_dir
     return HostRunner(hosts.for_testing(subject.cfg, images), subject.checkpoint, device, work_dir, cache)
 
 
-def measure(subject: Subject, host: HostRunner, pending: list, restorers: dict, results: Results, work_dir: Path) -> None:
+def measure(
+    subject: Subject, host: HostRunner, pending: list, restorers: dict, results: Results, work_dir: Path, resamples: int
+) -> None:
     """Measure cells and keep each as soon as it is complete."""
     total = len(pending) * host.n_images
     with tqdm(total=total, desc=subject.model, unit="img", dynamic_ncols=True, disable=not processes.is_main_process()) as bar:
@@ -168,20 +184,27 @@ def measure(subject: Subject, host: HostRunner, pending: list, restorers: dict, 
             bar.set_postfix_str(cell_name(label, quality))
             measured = host.measure(file_name(subject, label, quality), quality, restorers.get(label), bar.update)
             if processes.is_main_process():
-                samples = scores.resampled(measured.scores)
+                samples = scores.resampled(measured.scores, resamples)
                 scores.write(cell_path(subject, label, quality, work_dir), measured.scores, samples)
-                results.add(rows=[row(subject, label, quality, measured, samples)])
-            else:
-                results.add(rows=[key(subject, label, quality)])  # is done; the first process knows the rest
+                found = row(subject, label, quality, measured, samples)
+                results.replace("rows", [found], **key(subject, label, quality))  # of a cell whose file was lost, anew
 
 
-def add_comparisons(subject: Subject, results: Results, work_dir: Path) -> None:
-    """Compare each restorer with JPEG at each QF that both are measured at; replaces what was there of the subject."""
-    cells = {
-        (row["input"], row["qf"]): scores.read(cell_path(subject, row["input"], row["qf"], work_dir))
-        for row in results.content["rows"]
-        if results.same(row, **identity(subject))
-    }
+def add_comparisons(subject: Subject, results: Results, work_dir: Path, resamples: int) -> None:
+    """Compare each restorer with JPEG at each QF that both are measured at; replaces what was there of the subject.
+
+    Cells that were measured with another number of ``resamples`` are resampled anew.
+    """
+    cells = {}
+    for row in results.content["rows"]:
+        if results.same(row, **identity(subject)):
+            path = cell_path(subject, row["input"], row["qf"], work_dir)
+            found, samples = scores.read(path)
+            if len(samples) not in (0, resamples):
+                samples = scores.resampled(found, resamples)
+                scores.write(path, found, samples)
+            row |= bounds(samples)
+            cells[row["input"], row["qf"]] = found, samples
     found = [
         {
             **key(subject, label, quality),
@@ -239,7 +262,7 @@ def expand(configs: Sequence[str], data_root: str | Path | None, work_dir: Path)
         yield from ((config, root) for config in DEMO)
 
 
-def prepare(source: str, root: str | Path | None, checkpoint: str | None) -> Subject:
+def prepare(source: str, root: str | Path | None, checkpoint: str | None, subset: int | None, seed: int) -> Subject:
     """Read a config, move it to its data, and find all that its test needs before anything is built."""
     cfg = hosts.load(source)
     task, metric = hosts.task(cfg)
@@ -254,6 +277,9 @@ def prepare(source: str, root: str | Path | None, checkpoint: str | None) -> Sub
     if not wanted:
         raise ConfigError(f"config {hosts.name(cfg)} names no checkpoint: give one with --checkpoint")
     path = checkpoints.find(wanted, () if checkpoint else (Path(cfg.filename).parent, checkpoints.SHIPPED))
+    chosen = None if subset is None else sampling.subset(cfg, subset, seed)
+    if subset is not None and chosen is None and processes.is_main_process():
+        print(f"note: config {hosts.name(cfg)} tests no more than {subset} images: the subset is all of them", file=sys.stderr)
     names = cfg.get("benchmark") or {}
     return Subject(
         cfg,
@@ -269,7 +295,9 @@ def prepare(source: str, root: str | Path | None, checkpoint: str | None) -> Sub
             "checkpoint": path.name,
             "checkpoint_sha256": checkpoints.digest(path),
             "annotations_sha256": [checkpoints.digest(file) for file in annotations],
+            **({} if chosen is None else {"images": list(chosen.values())}),
         },
+        chosen,
     )
 
 
@@ -322,15 +350,18 @@ def key(subject: Subject, label: str, quality: int | None) -> dict:
 
 def row(subject: Subject, label: str, quality: int | None, measured: Measured, samples: np.ndarray) -> dict:
     """A row of results.json."""
-    low, high = scores.interval(samples)
     return {
         **key(subject, label, quality),
         "metric": subject.metric,
         "value": scores.rounded(measured.scores.value()),
-        "low": scores.rounded(low),
-        "high": scores.rounded(high),
+        **bounds(samples),
         "n_images": measured.n_images,
         "restore_ms_per_image": scores.rounded(measured.restore_ms),
         "model_ms_per_image": scores.rounded(measured.model_ms),
         "per_class": {name: scores.rounded(value) for name, value in measured.scores.per_class().items()},
     }
+
+
+def bounds(samples: np.ndarray) -> dict[str, float | None]:
+    """The interval of a score in its row."""
+    return dict(zip(("low", "high"), map(scores.rounded, scores.interval(samples)), strict=True))

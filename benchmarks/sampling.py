@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
@@ -46,8 +47,11 @@ def stratified(labels: list[set[int]], count: int, seed: int) -> list[int]:
     return sorted(int(index) for group, size in zip(groups, taken) for index in rng.choice(group, size, replace=False))
 
 
-def subset(cfg: Config, count: int, seed: int) -> list[int]:
-    """Indices of ``count`` test images of a config, stratified by the classes in their annotations or masks.
+def subset(cfg: Config, count: int, seed: int) -> dict[int, str] | None:
+    """``count`` test images of a config, stratified by the classes in their annotations or masks.
+
+    Returns:
+        index -> file name, ascending; None where the data hold no more than ``count``: all of them.
 
     Raises:
         ConfigError: the test data are several data sets behind a wrapper.
@@ -56,7 +60,10 @@ def subset(cfg: Config, count: int, seed: int) -> list[int]:
     if "dataset" in dataset or "datasets" in dataset:
         raise ConfigError(f"config {hosts.name(cfg)} tests on a wrapped data set: --subset needs a plain one")
     _, entries = data_checks.read(cfg, dataset)
-    return stratified([classes_in(entry) for entry in entries], count, seed)
+    if count >= len(entries):
+        return None
+    chosen = stratified([classes_in(entry) for entry in entries], count, seed)
+    return {index: Path(entries[index]["img_path"]).name for index in chosen}
 
 
 def classes_in(entry: dict) -> set[int]:
@@ -66,4 +73,6 @@ def classes_in(entry: dict) -> set[int]:
     if not entry.get("seg_map_path"):
         return set()
     with Image.open(entry["seg_map_path"]) as mask:
+        if mask.mode in ("L", "P"):  # a count of 256 values takes a tenth of the time of sorting the pixels
+            return set(np.flatnonzero(mask.histogram()).tolist()) - {255}
         return {int(label) for label in np.unique(np.asarray(mask))} - {255}

@@ -266,7 +266,7 @@ def read(path: Path) -> tuple[Scores, np.ndarray]:
         names = {name: [str(item) for item in content.pop(name)] for name in ("images", "classes")}
         return kind(**names, **content), samples
     except Exception as error:  # a damaged archive can fail in any way
-        raise ConfigError(f"{path} cannot be read ({error}): measure again with --overwrite") from error
+        raise ConfigError(f"{path} cannot be read ({error}): remove it, and the same command measures it again") from error
 
 
 def comparison(jpeg: tuple, restored: tuple, original: tuple | None) -> dict:

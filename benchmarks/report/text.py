@@ -206,10 +206,12 @@ def fact_pairs(environment: dict) -> Iterator[tuple[str, str]]:
 
 
 def flat(value) -> str:
-    """A JSON value in one line of text."""
+    """A JSON value in one line of text; of a long list, such as the images of a subset, how long it is."""
     if isinstance(value, dict):
         return "; ".join(f"{key} {flat(item)}" for key, item in value.items())
-    return ", ".join(map(flat, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(flat, value)) if len(value) <= 10 else f"{len(value)} in results.json"
+    return str(value)
 
 
 def number(value: float | None, digits: int = 2) -> str:

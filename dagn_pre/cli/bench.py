@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument("--subset", type=int, metavar="N", help="only N images, chosen so that all kinds of them are there")
     images.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of --subset (default: %(default)s)")
+    parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="for the intervals (default: %(default)s)")
     caches = parser.add_mutually_exclusive_group()
     caches.add_argument("--cache-dir", metavar="D", help="keeps compressed and restored images (default: cache in --work-dir)")
     caches.add_argument("--no-cache", action="store_true", help="keep none, for timing")
@@ -74,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
             limit=args.limit,
             subset=args.subset,
             seed=args.seed,
+            resamples=args.resamples,
             cache_dir=None if args.no_cache else Path(args.cache_dir).absolute() if args.cache_dir else "cache",
             device=args.device,
             overwrite=args.overwrite,

@@ -21,7 +21,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dagn_pre import codec, models
-from dagn_pre.benchmarks import demo, host_runner, hosts, run, scores
+from dagn_pre.benchmarks import demo, host_runner, hosts, results, run, scores
 from dagn_pre.cli import main as cli
 from dagn_pre.errors import ConfigError, DagnPreError, UsageError, WeightsError
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
@@ -334,11 +334,36 @@ def test_a_subset_is_scored_alone_and_always_the_same(toy, tmp_path):
     assert [row["n_images"] for row in results["rows"]] == [2, 2] and values(results)["original", None] == 100.0
     assert results["environment"]["subset"] == 2 and results["environment"]["seed"] == 1
     chosen = scores.read(tmp_path / "cells" / "detect-original.npz")[0].images
+    assert results["environment"]["models"]["Toy detector, toy"]["images"] == chosen
     assert chosen == scores.read(tmp_path / "cells" / "detect-jpeg-qf5.npz")[0].images and len(set(chosen)) == 2
     with pytest.raises(UsageError, match="other settings .*seed 1, now 2"):
         bench(toy, tmp_path, subset=2, seed=2)
     found = run.run([str(toy / "segment.py")], tmp_path / "s", inputs=("original",), subset=3, device="cpu")
     assert found["rows"][0]["n_images"] == 3
+
+
+def test_a_subset_as_large_as_the_data_is_all_of_them(toy, tmp_path, capsys):
+    environment = bench(toy, tmp_path, inputs=("original",), subset=COUNT)["environment"]
+    assert environment["subset"] is None and environment["seed"] is None
+    assert f"detect tests no more than {COUNT} images: the subset is all" in capsys.readouterr().err
+    assert "stratified" not in (tmp_path / "results.md").read_text()
+    assert bench(toy, tmp_path, inputs=("original",))["rows"][0]["n_images"] == COUNT  # the same settings
+
+
+def test_a_subset_of_data_that_changed_is_another(toy, tmp_path):
+    options = {"inputs": ("original",), "qualities": (5,), "device": "cpu", "subset": 2, "data_root": tmp_path / "data"}
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for index in range(COUNT):
+            named = tmp_path / "data" / kind / f"{index}.png"
+            named.write_bytes((toy / "data" / kind / f"{index}.png").read_bytes())
+    run.run([str(toy / "segment.py")], tmp_path / "out", **options)
+    for path in (tmp_path / "data").rglob("*.png"):
+        path.rename(path.with_stem(f"new-{path.stem}"))
+    with pytest.raises(UsageError, match=r"toy images \['\d.png', .*, now \['new-"):
+        run.run([str(toy / "segment.py")], tmp_path / "out", **options)
+    assert results.different([*"abcdef"], [*"abcdxy"]) == "2 of 6 are others"
+    assert results.different([*"abcdef"], None) == "6 of them, now None"
 
 
 class Stopped(Exception):
@@ -371,6 +396,43 @@ def test_a_stopped_run_goes_on(toy, tmp_path, monkeypatch):
     bench(toy, tmp_path / "parts", qualities=(10, 20))
     assert names[2:] == ["detect-jpeg-qf20"]
     assert not [path for path in (tmp_path / "parts").iterdir() if path.name.startswith(".")]
+
+
+def test_control_c_in_a_cell_keeps_what_is_finished(toy, tmp_path, monkeypatch, capsys):
+    words = ["bench", str(toy / "detect.py"), "--inputs", "original", "jpeg", "--qf", "5", "--device", "cpu"]
+    words += ["--work-dir", str(tmp_path)]
+    images, forward = [], RedThing.forward
+
+    def pressed(self, *args, **kwargs):
+        images.append(args)
+        if len(images) == COUNT + 2:
+            raise KeyboardInterrupt
+        return forward(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RedThing, "forward", pressed)
+        assert cli.main(words) == 130 and "finished is kept" in capsys.readouterr().err
+    assert [row["input"] for row in json.loads((tmp_path / "results.json").read_text())["rows"]] == ["original"]
+    names = counted(monkeypatch)
+    assert cli.main(words) == 0 and names == ["detect-jpeg-qf5"]
+
+
+def test_a_cell_whose_file_is_lost_is_measured_again(toy, tmp_path, monkeypatch):
+    whole = values(bench(toy, tmp_path))
+    (tmp_path / "cells" / "detect-jpeg-qf5.npz").unlink()
+    names = counted(monkeypatch)
+    again = bench(toy, tmp_path)
+    assert names == ["detect-jpeg-qf5"] and values(again) == whole and len(again["rows"]) == len(whole)
+
+
+def test_other_resamples_measure_nothing(toy, tmp_path, monkeypatch, tiny_weights):
+    inputs = ("original", "jpeg", str(tiny_weights))
+    few, names = bench(toy, tmp_path, inputs=inputs, resamples=100), counted(monkeypatch)
+    many = bench(toy, tmp_path, inputs=inputs, resamples=700)
+    fresh = bench(toy, tmp_path / "fresh", inputs=inputs, resamples=700)
+    assert names[:1] == ["detect-original"] and len(names) == 3  # those of the fresh folder alone
+    ends = [[(row["low"], row["high"]) for row in one["rows"] + one["comparisons"]] for one in (few, many, fresh)]
+    assert ends[0] != ends[1] == ends[2] and many["environment"]["resamples"] == 700
 
 
 def test_a_full_disk_keeps_what_is_finished(toy, tmp_path, monkeypatch, capsys):
@@ -454,6 +516,8 @@ def edited(toy: Path, tmp_path: Path, *pairs: tuple[str, str]) -> Path:
         ({"qualities": (101,)}, "quality must be an integer from 1 to 100, not 101"),
         ({"limit": 0}, "limit must be at least 1 image, not 0"),
         ({"subset": 0}, "subset must be at least 1 image, not 0"),
+        ({"subset": 2, "seed": -1}, "seed must be 0 or more, not -1"),
+        ({"resamples": 1}, "resamples must be at least 100"),
         ({"subset": 2, "limit": 2}, "limit and subset both choose images"),
         ({"device": "tpu"}, "device must be auto, cpu or cuda, not tpu"),
     ],

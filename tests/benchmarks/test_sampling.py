@@ -46,4 +46,6 @@ def test_classes_come_from_boxes_or_masks(tmp_path):
     assert classes_in({"instances": [{"bbox_label": 3}, {"bbox_label": 3}, {"bbox_label": 1}]}) == {1, 3}
     Image.fromarray(np.array([[0, 4], [255, 4]], np.uint8)).save(tmp_path / "mask.png")
     assert classes_in({"seg_map_path": str(tmp_path / "mask.png")}) == {0, 4}
+    Image.fromarray(np.array([[0, 300]], np.uint16)).save(tmp_path / "wide.png")
+    assert classes_in({"seg_map_path": str(tmp_path / "wide.png")}) == {0, 300}
     assert classes_in({"img_path": "no truth"}) == set()

@@ -195,5 +195,5 @@ def test_cells_are_kept_whole(tmp_path):
         assert again.value() == found.value() and (kept == samples).all() and again.images == found.images
         assert (scores.resampled(again, 20) == samples).all() and again.per_class() == found.per_class()
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ConfigError, match=r"1\.npz cannot be read .*--overwrite"):
+    with pytest.raises(ConfigError, match=r"1\.npz cannot be read .*remove it"):
         scores.read(path)
