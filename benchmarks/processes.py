@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from mmengine.dist import all_gather_object, barrier, broadcast_object_list, is_distributed, is_main_process
 
-from dagn_pre.training.runner import join_processes
+from dagn_pre.training.runner import join_processes, leave_processes
 
 __all__ = ["gathered", "is_main_process", "join_processes", "leave", "main_first", "of_main", "tells"]
 
@@ -51,4 +51,4 @@ def leave() -> None:
     """End torch.distributed when all processes have come this far; nothing where it does not run."""
     if is_distributed():
         barrier()
-        torch.distributed.destroy_process_group()
+        leave_processes()

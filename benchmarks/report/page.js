@@ -70,7 +70,9 @@
     });
     chart.addEventListener("blur", () => show(null));
   });
-  window.addEventListener("scroll", () => show(null), { passive: true });
+  // A tip of the keyboard moves along, since focusing a chart may scroll; the pointer's is left behind.
+  const follow = () => show(current && current.closest(".chart") === document.activeElement ? current : null);
+  window.addEventListener("scroll", follow, { passive: true });
 
   // ---- tables of classes: a click on a heading sorts
   document.querySelectorAll(".sortable").forEach((table) => {

@@ -3,6 +3,7 @@ and the checkpoints are ours, so that a run continues at any step from files tha
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import time
@@ -404,5 +405,12 @@ def join_processes(launcher: str) -> None:
         raise UsageError("--launcher slurm needs GPUs; on CPUs start torchrun and --launcher pytorch")
     else:
         torch.distributed.init_process_group("gloo")
+    atexit.register(leave_processes)
+
+
+def leave_processes() -> None:
+    """End torch.distributed where it runs: gloo's threads abort an exit that they outlive."""
+    if is_distributed():
+        torch.distributed.destroy_process_group()
 
 

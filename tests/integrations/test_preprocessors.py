@@ -278,7 +278,8 @@ def test_two_processes_train_and_test(faster_rcnn, weights, tmp_path):
         "torch.distributed.init_process_group('gloo')\n"  # mmengine's own way needs CUDA
         "runner = Runner.from_cfg(Config.fromfile(sys.argv[1])); runner.train(); runner.test()\n"
         "total = sum(p.double().sum().item() for p in runner.model.parameters())\n"
-        "print('RANK', get_rank(), type(runner.model).__name__, *counts, repr(total))\n"
+        "print('RANK', get_rank(), type(runner.model).__name__, *counts, repr(total), flush=True)\n"
+        "torch.distributed.barrier(); torch.distributed.destroy_process_group()\n"  # else gloo's threads may abort the exit
     )
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     run = subprocess.run([*command, "ddp_run.py", "ddp.py"], capture_output=True, text=True, cwd=tmp_path, timeout=120)
