@@ -262,7 +262,9 @@ def expand(configs: Sequence[str], data_root: str | Path | None, work_dir: Path)
         yield from ((config, root) for config in DEMO)
 
 
-def prepare(source: str, root: str | Path | None, checkpoint: str | None, subset: int | None, seed: int) -> Subject:
+def prepare(
+    source: str, root: str | Path | None, checkpoint: str | None, subset: int | None = None, seed: int = 0
+) -> Subject:
     """Read a config, move it to its data, and find all that its test needs before anything is built."""
     cfg = hosts.load(source)
     task, metric = hosts.task(cfg)
