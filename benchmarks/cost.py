@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import multiprocessing
 import statistics
 import time
@@ -12,14 +11,15 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from dagn_pre import models
 from dagn_pre.benchmarks import environment
 from dagn_pre.benchmarks.report import aligned
 from dagn_pre.errors import UsageError
-from dagn_pre.networks.dagn import DAGN, DAGNConfig
+from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.networks.fold import fold_batch_norm
-from dagn_pre.restorer import Options
+from dagn_pre.restorer import STRIDE, Options
 
 SIDES = (256, 512)
 RUNS = 7
@@ -49,7 +49,7 @@ def measure(
     Models need no weights for this: where the file is missing, the registered shape is measured with random ones.
 
     Args:
-        chosen: models' names or .safetensors files.
+        chosen: models' names or checkpoint files.
         sides: of the square images, in pixels; multiples of 16.
         device, dtype: as of :class:`dagn_pre.restorer.Restorer`.
         runs: timed calls, of which the median counts.
@@ -63,25 +63,25 @@ def measure(
         WeightsError: a given file that is missing or damaged.
     """
     for side in sides:
-        if side < DAGN.stride or side % DAGN.stride:
-            raise UsageError(f"side must be a multiple of {DAGN.stride}, not {side}")
+        if side < STRIDE or side % STRIDE:
+            raise UsageError(f"side must be a multiple of {STRIDE}, not {side}")
     rows = []
     for model in chosen:
         options = Options(model, device, dtype=dtype)
         place = options.resolved_device()
         precision = options.resolved_dtype(place)
-        config, name = shape(model), models.get(model).name
+        name = models.get(model).name
         for side in sides:
-            parameters, macs = models.cost(config, side)
+            parameters, macs = models.cost(model, side)
             rows.append(
                 {
                     "method": name,
                     "side": side,
                     "parameters": parameters,
-                    "thop_macs": thop_macs(config, side),
+                    "thop_macs": models.thop_macs(model, side),
                     "macs": macs,
-                    "ms": round(milliseconds(config, side, place, precision, runs), 2),
-                    "peak_bytes": peak_bytes(config, side, place, precision),
+                    "ms": round(milliseconds(model, side, place, precision, runs), 2),
+                    "peak_bytes": peak_bytes(model, side, place, precision),
                     "device": environment.describe(place.type, ())["device"],
                     "threads": torch.get_num_threads(),
                     "dtype": str(precision).removeprefix("torch."),
@@ -94,32 +94,15 @@ def measure(
     return rows
 
 
-def shape(model: str | Path) -> DAGNConfig:
-    """Of the weights where they are here, else the registered one."""
-    known = models.get(model)
-    return models.read_metadata(known.weights)["config"] if known.weights.is_file() else known.config
-
-
-def thop_macs(config: DAGNConfig, side: int) -> int | None:
-    """Multiply-accumulates as the paper counts them, or None if ``thop`` is not installed."""
-    if importlib.util.find_spec("thop") is None:
-        return None
-    from thop import profile
-
-    with torch.device("meta"):  # shapes are enough for counting
-        network, image = DAGN(config).eval(), torch.empty(1, 3, side, side)
-    return int(profile(network, (image,), verbose=False)[0])
-
-
-def build(config: DAGNConfig, side: int, device: torch.device) -> tuple[DAGN, torch.Tensor]:
+def build(model: str | Path | NetworkConfig, side: int, device: torch.device) -> tuple[nn.Module, torch.Tensor]:
     """The network as the restorer runs it, with random weights, and an image."""
-    network = fold_batch_norm(DAGN(config)).to(device, memory_format=torch.channels_last)
+    network = fold_batch_norm(models.network(model)).to(device, memory_format=torch.channels_last)
     image = torch.rand(1, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
     return network, image
 
 
 @torch.inference_mode()
-def forward(network: DAGN, image: torch.Tensor, dtype: torch.dtype) -> None:
+def forward(network: nn.Module, image: torch.Tensor, dtype: torch.dtype) -> None:
     """One call, complete on return."""
     full = dtype == torch.float32
     with contextlib.nullcontext() if full else torch.autocast(image.device.type, dtype):
@@ -128,9 +111,9 @@ def forward(network: DAGN, image: torch.Tensor, dtype: torch.dtype) -> None:
         torch.cuda.synchronize(image.device)
 
 
-def milliseconds(config: DAGNConfig, side: int, device: torch.device, dtype: torch.dtype, runs: int) -> float:
+def milliseconds(model: str | Path | NetworkConfig, side: int, device: torch.device, dtype: torch.dtype, runs: int) -> float:
     """Median time of one image, after two calls that are not counted."""
-    network, image = build(config, side, device)
+    network, image = build(model, side, device)
     times = []
     for _ in range(2 + runs):
         start = time.perf_counter()
@@ -139,24 +122,24 @@ def milliseconds(config: DAGNConfig, side: int, device: torch.device, dtype: tor
     return statistics.median(times[2:])
 
 
-def peak_bytes(config: DAGNConfig, side: int, device: torch.device, dtype: torch.dtype) -> int | None:
+def peak_bytes(model: str | Path | NetworkConfig, side: int, device: torch.device, dtype: torch.dtype) -> int | None:
     """Peak memory of building the network and restoring one image; None where the system does not tell."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        forward(*build(config, side, device), dtype)
+        forward(*build(model, side, device), dtype)
         return torch.cuda.max_memory_allocated(device) - before
     # A fresh process: this one's peak lies behind it.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(grown, config, side, dtype, torch.get_num_threads()).result()
+        return pool.submit(grown, model, side, dtype, torch.get_num_threads()).result()
 
 
-def grown(config: DAGNConfig, side: int, dtype: torch.dtype, threads: int) -> int | None:
+def grown(model: str | Path | NetworkConfig, side: int, dtype: torch.dtype, threads: int) -> int | None:
     """By how many bytes the peak of this process's resident memory grows."""
     torch.set_num_threads(threads)
     before = peak_resident()
-    forward(*build(config, side, torch.device("cpu")), dtype)
+    forward(*build(model, side, torch.device("cpu")), dtype)
     after = peak_resident()
     return None if before is None or after is None else after - before
 

@@ -23,7 +23,7 @@ from dagn_pre.benchmarks.datasets import read, scan
 from dagn_pre.benchmarks.report import aligned
 from dagn_pre.errors import DagnPreError, UsageError
 from dagn_pre.files import atomic_path, write_atomic
-from dagn_pre.networks.dagn import DAGN
+from dagn_pre.networks.dagn import DAGN, DAGNConfig
 from dagn_pre.restorer import Restorer
 
 ENCODERS = {"insensitive": "encoder_ci", "sensitive": "encoder_cs"}
@@ -33,6 +33,8 @@ MEASURES = ("global", "local", "centred", "others", "others_centred")
 def load(model: str | Path, device: str = "auto") -> Restorer:
     """A restorer whose network has both encoders; raises UsageError for an ablation that lacks one."""
     config = models.get(model).config
+    if not isinstance(config, DAGNConfig):
+        raise UsageError(f"model {str(model)!r} is no DAGN, so it has no features to compare")
     if not (config.sensitive and (config.insensitive or config.fusion)):
         raise UsageError(f"model {str(model)!r} lacks one of the two encoders, so there is nothing to compare")
     return Restorer(model, device)
@@ -42,8 +44,8 @@ def load(model: str | Path, device: str = "auto") -> Restorer:
 def feature_maps(restorer: Restorer, image: np.ndarray) -> dict[str, Tensor]:
     """(H, W, 3) uint8 RGB -> {"insensitive": E_ci, "sensitive": E_cs}, (F, h, w) float32 on the CPU, at 1/16 of the size."""
     x = torch.from_numpy(image.copy()).to(restorer.device).permute(2, 0, 1)[None] / 255
-    x = restorer.network.pad(x)
-    return {name: getattr(restorer.network, encoder)(x)[0].float().cpu() for name, encoder in ENCODERS.items()}
+    x = restorer.model.network.pad(x)
+    return {name: getattr(restorer.model.network, encoder)(x)[0].float().cpu() for name, encoder in ENCODERS.items()}
 
 
 def cosine_distance(a: Tensor, b: Tensor, dim: int) -> Tensor:

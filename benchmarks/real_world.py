@@ -83,7 +83,7 @@ def examine(
         about = {"image": label, "width": info.width, "height": info.height, "header_qf": told}
         restored = {method: restorer(picture) for method, restorer in restorers.items()}
         for method, restorer in restorers.items():
-            blind = restorer.quality(picture).value if restorer.predictor else None
+            blind = restorer.quality(picture).value if restorer.model.blind else None
             change = difference(picture, restored[method]).mean()
             rows.append({**about, "method": method, "blind_qf": blind, "change": round(float(change), 3)})
         if output is not None and len(crops) < SHEET:

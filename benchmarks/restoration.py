@@ -44,7 +44,7 @@ def evaluate(
 
     Args:
         folders: originals; see :func:`dagn_pre.benchmarks.datasets.locate` for the releases it knows.
-        chosen: models' names or .safetensors files.
+        chosen: models' names or checkpoint files.
         qualities: QFs, 1..100, of JPEG 4:2:0 through Pillow.
         output: folder for results.json, results.csv, results.md and pictures; None writes nothing.
         device, dtype: as of :class:`dagn_pre.restorer.Restorer`.
@@ -135,8 +135,8 @@ def score(path: Path, qf: int, restorer: Restorer | None) -> dict:
     data = codec.encode(original, qf)
     image, blind = codec.decode(data), None
     if restorer is not None:
-        blind = restorer.quality(image).value if restorer.predictor else None
-        image = restorer(image)
+        blind = restorer.quality(image).value if restorer.model.blind else None
+        image = restorer(data)  # the file: some methods ask for its tables, or decode it themselves
     values = {name: round(min(metric(image, original), CEILING), 6) for name, metric in METRICS.items()}
     return {**values, "bpp": round(8 * len(data) / original[..., 0].size, 6), "blind_qf": blind}
 
@@ -152,7 +152,7 @@ def sweep(results: Results, found: list[Dataset], restorers: dict[str, Restorer]
     """Add the blind quality of each data set and model over :data:`SWEEP`, unless ``results`` holds it."""
     for data in found:
         for method, restorer in restorers.items():
-            if restorer.predictor is None or results.holds("blind", dataset=data.name, method=method, qf=None):
+            if not restorer.model.blind or results.holds("blind", dataset=data.name, method=method, qf=None):
                 continue
             predicted = np.empty((len(data.paths), len(SWEEP)))
             for index, path in enumerate(tqdm(data.paths, desc=f"{data.name} blind quality {method}", unit="image")):
@@ -191,11 +191,12 @@ def sheet(
     rows = []
     for path in (ranked[place] for place in places):
         label, original = data.label(path), datasets.read(path)
-        compressed = codec.compress(original, qf)
+        jpeg = codec.encode(original, qf)
+        compressed = codec.decode(jpeg)
         harm = abs(compressed.astype(float) - original).mean(2)
         cut = restoration_report.busiest(harm)
         row = [(f"{label}, gain {gain(path):+.2f} dB", original[cut])]
         row.append((f"JPEG QF {qf}, {psnr['jpeg', label]:.2f} dB", compressed[cut]))
-        row += [(f"{name}, {psnr[name, label]:.2f} dB", restorer(compressed)[cut]) for name, restorer in restorers.items()]
+        row += [(f"{name}, {psnr[name, label]:.2f} dB", restorer(jpeg)[cut]) for name, restorer in restorers.items()]
         rows.append(row)
     return rows

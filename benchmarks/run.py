@@ -77,7 +77,7 @@ def run(
         checkpoint: weights (file or URL) instead of the config's ``checkpoint``; for one config.
         data_root: instead of the config's ``data_root``.
         qualities: QFs, 1..100.
-        inputs: "original", "jpeg" (compressed), and restorers' names or .safetensors files (compressed, then restored).
+        inputs: "original", "jpeg" (compressed), and restorers' names or checkpoint files (compressed, then restored).
         limit: the first images only, in the data and in the ground truth.
         subset, seed: so many images, chosen by their classes (:mod:`dagn_pre.benchmarks.sampling`), instead of all; seed >= 0.
         resamples: bootstrap samples that intervals are read from, at least 100. Those of cells that were there are renewed.
@@ -309,7 +309,7 @@ def check_inputs(inputs: Sequence[str]) -> dict[str, str]:
     for label in inputs:
         if label in ("original", "jpeg"):
             continue
-        if label.endswith(".safetensors"):
+        if Path(label).suffix in models.FOREIGN:
             label, model = Path(label).stem, label
             if label in ("original", "jpeg"):
                 raise UsageError(f"{model} would be called {label} in the results, which is another input: rename the file")
@@ -317,7 +317,7 @@ def check_inputs(inputs: Sequence[str]) -> dict[str, str]:
             model = label
         else:
             known = ", ".join(("original", "jpeg", *models.names()))
-            raise UsageError(f"unknown input {label}: give one of {known}, or a .safetensors file")
+            raise UsageError(f"unknown input {label}: give one of {known}, or a checkpoint file")
         if restorers.setdefault(label, model) != model:
             raise UsageError(f"two inputs are both called {label}: rename one of the files")
     return restorers

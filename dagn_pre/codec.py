@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import PIL
@@ -35,11 +35,15 @@ class Quality:
         value: QF, 1..100.
         source: "header" (quantisation tables), "blind" (P_qf on the pixels) or "given" (told by the caller).
         standard: whether the tables are IJG's own for this QF; False for the nearest QF and for blind estimates.
+        tables: the file's own, (luminance, chrominance) of 64 steps each, row by row; None where only the QF is known.
+        subsampling: of the file's chroma, such as "4:2:0"; None where that is unknown. Neither is compared or shown.
     """
 
     value: int
     source: str
     standard: bool = False
+    tables: tuple[tuple[int, ...], tuple[int, ...]] | None = field(default=None, repr=False, compare=False)
+    subsampling: str | None = field(default=None, repr=False, compare=False)
 
 
 def check_quality(quality: int) -> int:
@@ -121,13 +125,20 @@ def quality_from_tables(tables: dict[int, list[int]] | list[list[int]]) -> Quali
     known = standard_tables()[:, : len(found)].astype(np.int64)
     distance = np.abs(np.log(known) - np.log(found.clip(1))).mean((1, 2))
     nearest = int(distance.argmin())
-    return Quality(nearest + 1, "header", standard=bool((known[nearest] == found).all()))
+    both = tuple(tuple(map(int, table)) for table in (found[0], found[-1]))
+    return Quality(nearest + 1, "header", bool((known[nearest] == found).all()), both)
+
+
+def given_quality(quality: int, subsampling: str | None = None) -> Quality:
+    """What is known of a JPEG that was written at this QF with IJG's tables; raises UsageError outside 1..100."""
+    luminance, chrominance = (tuple(map(int, table)) for table in standard_tables()[check_quality(quality) - 1])
+    return Quality(int(quality), "given", True, (luminance, chrominance), subsampling)
 
 
 def header_quality(image: Image.Image) -> Quality | None:
     """QF from the header of an opened image; None unless it is a JPEG with quantisation tables."""
     tables = getattr(image, "quantization", None)
-    return quality_from_tables(tables) if tables else None
+    return replace(quality_from_tables(tables), subsampling=header_subsampling(image)) if tables else None
 
 
 def header_subsampling(image: Image.Image) -> str | None:

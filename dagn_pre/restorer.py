@@ -1,10 +1,11 @@
-"""Restorer: weights, padding, tiling and dtype around a DAGN. Image in, image out."""
+"""Restorer: files, padding, tiling, dtype and the dial around any model of the registry. Image in, image out."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import re
+import warnings
 import weakref
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,11 +20,12 @@ from torch import Tensor
 from dagn_pre import codec, images, models
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError, UsageError
-from dagn_pre.networks.dagn import DAGN, Guidance
+from dagn_pre.protocol import Facts
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO_TILE = 1024
 AUTO_TILE_PIXELS = 2048 * 2048  # untiled up to here
+STRIDE = 16  # of every model's, the largest: tiles start at its multiples
 BATCH_PIXELS = 1024 * 1024  # images of equal padded size share a batch up to here
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor
@@ -42,13 +44,18 @@ class Options:
     overlap: int | None = None
     dtype: str = "auto"
     quality: int | None = None
+    strict: bool = False
+    assume_tables: bool = False
 
     def __post_init__(self) -> None:
         model = models.get(self.model)
         if self.quality is not None:
             codec.check_quality(self.quality)
-            if not model.config.sensitive:
-                raise UsageError(f"model {str(self.model)!r} has no compression-sensitive guidance, so quality has no effect")
+            if model.dial is False:
+                raise UsageError(f"a quality set by hand has no effect on model {str(self.model)!r}")
+        for name, value in (("strict", self.strict), ("assume_tables", self.assume_tables)):
+            if not isinstance(value, bool):
+                raise UsageError(f"{name} must be True or False, not {value!r}")
         if self.dtype not in ("auto", *DTYPES):
             raise UsageError(f"dtype must be auto, {', '.join(DTYPES)}, not {self.dtype!r}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
@@ -60,8 +67,8 @@ class Options:
         for name, value in (("tile", self.tile), ("overlap", self.overlap)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
                 raise UsageError(f"{name} must be None or a number of pixels, not {value!r}")
-        if self.tile and self.tile % DAGN.stride:
-            raise UsageError(f"tile must be a multiple of {DAGN.stride}, not {self.tile}")
+        if self.tile and self.tile % STRIDE:
+            raise UsageError(f"tile must be a multiple of {STRIDE}, not {self.tile}")
 
     def resolved_device(self) -> torch.device:
         """"auto" takes CUDA where there is one; raises UsageError for CUDA where there is none."""
@@ -95,6 +102,12 @@ class _Item:
     quality: Quality | None
     pixels: images.Pixels | None = None
     opened: Image.Image | None = None
+    data: bytes | None = None  # the file, for models that need it
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return getattr(self.source, "filename", None) or images.label(self.source)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -106,7 +119,8 @@ class Restorer:
     """Removes JPEG artifacts from images; those of high enough quality pass untouched.
 
     Args:
-        model: a registered name (``dagn_pre.models.names()``) or the path of a ``.safetensors`` file.
+        model: a registered name (``dagn_pre.models.names()``) or the path of a checkpoint: one of ours, one that ``spandrel``
+            recognises, or with ``{qf}`` in its name one per QF (:mod:`dagn_pre.models`).
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:N".
         max_quality: at or above this QF an image is returned as it came; 101 restores everything.
         strength: 0..1, scales the correction; 0 returns the input exactly.
@@ -121,18 +135,25 @@ class Restorer:
             over the training set, so that lower corrects more. For images that were compressed more than once, or resized
             since: their headers lie, and so may their pixels. Nothing is skipped then, whatever ``max_quality``, header or
             hint say.
+        strict: refuse an image of a QF that no model was trained for, where there is one model per QF; otherwise the nearest
+            is taken, with a warning.
+        assume_tables: for models that need quantisation tables, or the QF: take IJG's standard ones for the QF that dagn-s
+            reads from the pixels, where an image has none of its own (a PNG); otherwise that is an error.
 
     Attributes:
+        model: the :class:`dagn_pre.protocol.RestorationModel` that does it.
         fingerprint: of the weights, as ``dagn_pre.models.fingerprint`` gives it.
+        card: what the weights file says of itself; {} for other makers' files.
 
     Restorers of one model and device share its networks for as long as one of them lives.
 
     Raises:
         UsageError: an option outside its range, an unknown model, CUDA where there is none, ``quality`` for weights that
-            hold no mean vectors or a model without compression-sensitive guidance.
-        WeightsError: weights that are missing, damaged or do not fit.
+            hold no mean vectors or a model on which it has no effect.
+        WeightsError: weights that are missing, damaged, unsafe or do not fit.
+        DagnPreError: a model that needs an extra which is not installed.
 
-    Source: Ma et al., TIP 2024, Sec. III-B; the network is :class:`dagn_pre.networks.dagn.DAGN`.
+    Source: Ma et al., TIP 2024, Sec. III-B, for the default; the network is :class:`dagn_pre.networks.dagn.DAGN`.
     """
 
     def __init__(
@@ -145,20 +166,23 @@ class Restorer:
         overlap: int | None = None,
         dtype: str = "auto",
         quality: int | None = None,
+        strict: bool = False,
+        assume_tables: bool = False,
     ) -> None:
-        self.options = Options(model, device, max_quality, strength, tile, overlap, dtype, quality)
+        self.options = Options(model, device, max_quality, strength, tile, overlap, dtype, quality, strict, assume_tables)
         self.device = self.options.resolved_device()
         self.dtype = self.options.resolved_dtype(self.device)
         self.fingerprint = models.fingerprint(model)
         self._loaded = _load(model, self.fingerprint, self.device)  # held, since the cache behind it is weak
-        self.network, self.predictor, self.card = self._loaded.network, self._loaded.predictor, self._loaded.card
-        self._vector = None  # of the quality set by hand, (1, F)
+        self.model, self.card = self._loaded.model, self._loaded.card
         if quality is not None:
-            self._vector = self.predictor.vectors[quality - 1 : quality]
-            if not self._vector.any():
-                raise UsageError(f"the weights of model {str(model)!r} hold no mean vectors, so quality cannot be set by hand")
-        radius = self.network.receptive_radius if overlap is None else overlap
-        self.overlap = -(-radius // DAGN.stride) * DAGN.stride
+            try:
+                self.model.check_dial(quality)
+            except UsageError as error:
+                raise UsageError(f"model {str(model)!r}: {error}") from error
+        radius = self.model.receptive_radius if overlap is None else overlap
+        self.overlap = -(-radius // STRIDE) * STRIDE
+        self._warned: set[int] = set()
 
     def __call__(
         self,
@@ -196,19 +220,19 @@ class Restorer:
 
         Raises:
             ImageError: as :meth:`__call__`.
-            UsageError: a blind estimate is needed, but the model's ablation has no compression-sensitive encoder.
+            UsageError: a blind estimate is needed, but the model makes none.
         """
         item = self._open(image, None, channel_order)
         if item.quality and not blind:
             return item.quality
-        if self.predictor is None:
-            raise UsageError("this model has no quality predictor (its compression-sensitive guidance is switched off)")
-        return self._blind(self._guide(self._tensor([item.rgb])))[0]
+        if not self.model.blind:
+            raise UsageError(f"model {str(self.options.model)!r} has no quality predictor")
+        return self._blind(self._guide(self._tensor([item.rgb]), [Facts()]))[0]
 
     # -- one image in, one image out ----------------------------------------------------------------------------------
 
     def _open(self, source: ImageLike, hint: Hint, channel_order: str) -> _Item:
-        known = hint if hint is None or isinstance(hint, Quality) else Quality(codec.check_quality(hint), "given")
+        known = hint if hint is None or isinstance(hint, Quality) else codec.given_quality(hint)
         if isinstance(source, np.ndarray):
             if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
                 raise ImageError(f"an array must be (H, W, 3) uint8 with pixels, not {source.dtype} of shape {source.shape}")
@@ -225,8 +249,12 @@ class Restorer:
         else:
             raise ImageError(f"an image must be a path, bytes, a PIL image, an array or a tensor, not {type(source).__name__}")
         known = known or codec.header_quality(opened)
+        data = None
+        if self.model.needs == "file" and opened.format == "JPEG":
+            path = source if isinstance(source, (str, Path)) else getattr(source, "filename", None)
+            data = source if isinstance(source, bytes) else Path(path).read_bytes() if path else None
         pixels = images.Pixels.of(opened, name)
-        return _Item(source, pixels.rgb, known, pixels, opened)
+        return _Item(source, pixels.rgb, known, pixels, opened, data)
 
     def _close(self, item: _Item, restored: Tensor | None, channel_order: str):
         """Give back what came in, with ``restored`` pixels, (3, H, W) uint8 RGB; None for untouched."""
@@ -250,13 +278,15 @@ class Restorer:
         items = [self._open(source, hint, channel_order) for source, hint in zip(sources, hints)]
         restored: list[Tensor | None] = [None] * len(items)
         groups = defaultdict(list)  # padded size -> indices
+        stride = self.model.stride
         for index, item in enumerate(items):
             if self.options.strength == 0 or self._skips(item):
                 continue
+            self._check_facts(item)
             height, width = item.size
-            groups[-(-height // DAGN.stride), -(-width // DAGN.stride)].append(index)
+            groups[-(-height // stride), -(-width // stride)].append(index)
         for (rows, columns), indices in groups.items():
-            size = max(1, BATCH_PIXELS // (rows * columns * DAGN.stride**2))
+            size = max(1, BATCH_PIXELS // (rows * columns * stride**2))
             for start in range(0, len(indices), size):
                 batch = indices[start : start + size]
                 for index, pixels in zip(batch, self._restore_batch([items[i] for i in batch])):
@@ -264,8 +294,33 @@ class Restorer:
         return [self._close(item, pixels, channel_order) for item, pixels in zip(items, restored)]
 
     def _skips(self, item: _Item) -> bool:
-        known = item.quality is not None and self._vector is None
+        known = item.quality is not None and self.options.quality is None
         return known and item.quality.value >= self.options.max_quality
+
+    def _check_facts(self, item: _Item) -> None:
+        """See that what the model needs to know of an image is known; raises ImageError where it cannot be."""
+        model, name = self.model, str(self.options.model)
+        if model.needs == "file" and item.data is None:
+            raise ImageError(f"{item.name}: model {name!r} works on JPEG files; give it the path or the bytes of one")
+        assumed = self.options.quality
+        if model.needs == "tables" and assumed is None and item.quality is None:
+            if not self.options.assume_tables:
+                raise ImageError(
+                    f"{item.name}: no JPEG, so it has no quantisation tables, which model {name!r} needs; tell its quality, or "
+                    "set assume_tables to go by an estimate of it"
+                )
+            estimator = shared_restorer(device=str(self.device))
+            item.quality = estimator.quality(item.rgb, blind=True)
+        if model.qualities is not None:
+            quality = item.quality.value if assumed is None else assumed
+            if quality not in model.qualities:
+                known = ", ".join(map(str, model.qualities))
+                trained = f"{item.name}: model {name!r} was trained for QF {known}, not {quality}"
+                if self.options.strict:
+                    raise ImageError(trained)
+                if quality not in self._warned:
+                    self._warned.add(quality)
+                    warnings.warn(f"{trained}; the one for {model.nearest(quality)} is taken", RuntimeWarning, stacklevel=4)
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
@@ -276,29 +331,31 @@ class Restorer:
             rgb.to(self.device) if isinstance(rgb, Tensor) else torch.tensor(rgb.copy()).to(self.device).permute(2, 0, 1)
             for rgb in rgbs
         ]
-        padded = [self.network.pad(tensor[None] / 255) for tensor in tensors]
+        padded = [self.model.pad(tensor[None] / 255) for tensor in tensors]
         return torch.cat(padded).contiguous(memory_format=torch.channels_last)
 
     def _autocast(self) -> contextlib.AbstractContextManager:
-        if self.dtype == torch.float32:  # also where the caller's own autocast is on, as in training with AMP
+        # Switched off also where the caller's own autocast is on, as in training with AMP.
+        if self.dtype == torch.float32 or not self.model.autocast:
             return torch.autocast(self.device.type, enabled=False)
         return torch.autocast(self.device.type, self.dtype)
 
     @torch.inference_mode()
-    def _guide(self, x: Tensor, sensitive_vector: Tensor | None = None) -> Guidance:
+    def _guide(self, x: Tensor, facts: list[Facts]) -> object:
         with self._autocast():
-            return self.network.guide(x, sensitive_vector)
+            return self.model.guide(x, facts)
 
-    def _blind(self, guidance: Guidance) -> list[Quality]:
-        return [Quality(int(value), "blind") for value in self.predictor.quality(guidance.sensitive_vector.float()).tolist()]
+    def _blind(self, guidance: object) -> list[Quality]:
+        return [Quality(int(value), "blind") for value in self.model.blind_quality(guidance).tolist()]
 
     @torch.inference_mode()
     def _restore_batch(self, items: list[_Item]) -> list[Tensor | None]:
         """Restore images of one padded size, as (3, H, W) uint8 tensors on the device; None for those whose blind quality
         says they need nothing."""
         x = self._tensor([item.rgb for item in items])
-        guidance = self._guide(x, self._vector)
-        if self.predictor is not None and self._vector is None:
+        assumed = self.options.quality
+        guidance = self._guide(x, [Facts(item.quality, assumed, item.data, item.name) for item in items])
+        if self.model.blind and assumed is None:
             for item, blind in zip(items, self._blind(guidance)):
                 item.quality = item.quality or blind
         skipped = [self._skips(item) for item in items]
@@ -311,22 +368,24 @@ class Restorer:
             for item, skip, pixels in zip(items, skipped, output)
         ]
 
-    def _tiled(self, x: Tensor, guidance: Guidance) -> Tensor:
-        """``network.restore`` on the whole padded image or tile by tile, with ``overlap`` pixels of context."""
+    def _tiled(self, x: Tensor, guidance: object) -> Tensor:
+        """The model's ``restore`` on the whole padded image or tile by tile, with ``overlap`` pixels of context."""
         height, width = x.shape[-2:]
         tile = self.options.tile
+        if not self.model.tiles:
+            tile = 0
         if tile is None:
             tile = AUTO_TILE if height * width > AUTO_TILE_PIXELS else 0
         with self._autocast():
             if not tile or (height <= tile and width <= tile):
-                return self.network.restore(x, guidance)
+                return self.model.restore(x, guidance)
             output = torch.empty_like(x)
             for top in range(0, height, tile):
                 for left in range(0, width, tile):
                     bottom, right = min(top + tile, height), min(left + tile, width)
                     y, x0 = max(top - self.overlap, 0), max(left - self.overlap, 0)
                     crop = x[..., y : min(bottom + self.overlap, height), x0 : min(right + self.overlap, width)]
-                    restored = self.network.restore(crop.contiguous(memory_format=torch.channels_last), guidance)
+                    restored = self.model.restore(crop.contiguous(memory_format=torch.channels_last), guidance)
                     output[..., top:bottom, left:right] = restored[..., top - y : bottom - y, left - x0 : right - x0]
         return output
 
@@ -340,9 +399,7 @@ def _load(model: str | Path, fingerprint: str, device: torch.device) -> models.L
     loaded = _networks.get(key)
     if loaded is None:
         loaded = models.load(model)
-        loaded.network.to(device, memory_format=torch.channels_last)
-        if loaded.predictor is not None:
-            loaded.predictor.to(device)
+        loaded.model.to(device, memory_format=torch.channels_last)
         _networks[key] = loaded
     return loaded
 

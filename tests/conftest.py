@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dagn_pre import models
+from dagn_pre import weights
 from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
 
@@ -65,5 +65,5 @@ def tiny_weights(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     network = randomised(DAGN(TINY))
-    models.save(path, network, QualityPredictor(network.encoder_cs.out_channels), {"name": "tiny"}, torch.float32)
+    weights.save(path, network, QualityPredictor(network.encoder_cs.out_channels), {"name": "tiny"}, torch.float32)
     return path

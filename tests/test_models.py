@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dagn_pre import models
+from dagn_pre import models, weights
 from dagn_pre.errors import UsageError, WeightsError
+from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN
 from dagn_pre.networks.fold import fold_batch_norm
 from tests.conftest import TINY, randomised
@@ -15,7 +16,7 @@ from tests.conftest import TINY, randomised
 
 def test_names_and_unknown_name():
     assert models.names()[:2] == ["dagn-s", "dagn"]
-    with pytest.raises(UsageError, match="unknown model 'x'; known: dagn-s, dagn"):
+    with pytest.raises(UsageError, match="unknown model 'x'; known: dagn-s, dagn, arcnn"):
         models.get("x")
 
 
@@ -29,11 +30,11 @@ def test_a_failed_registration_changes_nothing():
 def test_default_weights_are_small_and_carry_a_card():
     model = models.get("dagn-s")
     assert model.weights.stat().st_size < 10e6
-    metadata = models.read_metadata(model.weights)
-    assert metadata["config"] == model.config
-    assert metadata["card"]["name"] == "dagn-s"
+    metadata = weights.read_metadata(model.weights)
+    assert metadata.config == model.config
+    assert metadata.card["name"] == "dagn-s"
     assert model.weights.with_suffix(".md").is_file()
-    vectors = models.load("dagn-s").predictor.vectors
+    vectors = models.load("dagn-s").model.quality.vectors
     assert vectors.any(dim=1).all()  # the quality dial works at each of the 100 QFs
 
 
@@ -42,10 +43,10 @@ def test_save_and_load_give_the_same_function(tmp_path):
     x = torch.rand(1, 3, 32, 48)
     with torch.no_grad():
         expected = network(x)
-        models.save(tmp_path / "w.safetensors", network, models.QualityPredictor(network.encoder_cs.out_channels))
+        weights.save(tmp_path / "w.safetensors", network, QualityPredictor(network.encoder_cs.out_channels))
         loaded = models.load(tmp_path / "w.safetensors")
-        assert (loaded.network(x) - expected).abs().max() < 2e-3  # float16 weights
-    assert loaded.predictor is not None and not loaded.network.training
+        assert (loaded.model.network(x) - expected).abs().max() < 2e-3  # float16 weights
+    assert loaded.model.quality is not None and not loaded.model.training
 
 
 def test_parameters_and_cost_of_the_full_network():
@@ -72,7 +73,7 @@ def test_missing_damaged_and_foreign_files_are_named(tmp_path, tiny_weights):
         models.load(cut)
     foreign = tmp_path / "foreign.safetensors"
     save_file({"x": torch.zeros(1)}, foreign)
-    with pytest.raises(WeightsError, match=r"foreign\.safetensors: not a dagn-pre"):
+    with pytest.raises(WeightsError, match=r"foreign\.safetensors: no known architecture.*DnCNN.*SwinIR"):
         models.load(foreign)
     old = tmp_path / "old.safetensors"
     save_file({"x": torch.zeros(1)}, old, {"format": "dagn-pre-weights-1"})
@@ -86,7 +87,7 @@ def test_weights_that_do_not_fit_name_the_first_keys(tmp_path, tiny_weights):
     del tensors["network.head.bias"]
     wrong = tmp_path / "wrong.safetensors"
     metadata = {
-        "format": models.FORMAT,
+        "format": weights.FORMAT,
         "architecture": "dagn",
         "config": json.dumps(TINY.to_dict()),
         "card": "{}",
@@ -99,7 +100,7 @@ def test_weights_that_do_not_fit_name_the_first_keys(tmp_path, tiny_weights):
 @pytest.mark.parametrize("config", ['{"depth_of_soup": 1}', '{"widths": [1, 2]}', "[1]", "no JSON"])
 def test_a_configuration_that_cannot_be_read_is_named(tmp_path, config):
     path = tmp_path / "odd.safetensors"
-    save_file({"x": torch.zeros(1)}, path, {"format": models.FORMAT, "config": config, "card": "{}"})
+    save_file({"x": torch.zeros(1)}, path, {"format": weights.FORMAT, "config": config, "card": "{}"})
     with pytest.raises(WeightsError, match=r"odd\.safetensors: its configuration"):
         models.load(path)
 

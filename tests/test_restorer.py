@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dagn_pre import Restorer, codec, models, restorer
+from dagn_pre import Restorer, codec, models, restorer, weights
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError, UsageError, WeightsError
 from dagn_pre.networks.dagn import DAGN
+from dagn_pre.protocol import Facts
 from tests.conftest import TINY, photograph
 
 
@@ -26,10 +27,10 @@ def tiny(tiny_weights) -> Restorer:
 def dial_weights(tiny_weights, tmp_path_factory):
     """The tiny weights with a table of mean vectors whose rows grow with the QF."""
     loaded = models.load(tiny_weights)
-    features = loaded.predictor.vectors.shape[1]
-    loaded.predictor.vectors.copy_(torch.arange(1, 101)[:, None] / 10 * torch.linspace(-1, 1, features))
+    features = loaded.model.quality.vectors.shape[1]
+    loaded.model.quality.vectors.copy_(torch.arange(1, 101)[:, None] / 10 * torch.linspace(-1, 1, features))
     path = tmp_path_factory.mktemp("weights") / "dial.safetensors"
-    models.save(path, loaded.network, loaded.predictor, dtype=torch.float32)
+    weights.save(path, loaded.model.network, loaded.model.quality, dtype=torch.float32)
     return path
 
 
@@ -133,7 +134,7 @@ def test_tiled_equals_untiled(tiny_weights):
     array = photograph(400, 330)
     whole = Restorer(tiny_weights, device="cpu", max_quality=101, tile=0)
     tiled = Restorer(tiny_weights, device="cpu", max_quality=101, tile=64)
-    assert whole.overlap >= whole.network.receptive_radius
+    assert whole.overlap >= whole.model.receptive_radius
     assert np.abs(whole(array).astype(int) - tiled(array)).max() <= 1
 
 
@@ -142,11 +143,11 @@ def test_a_short_overlap_shows_that_the_radius_is_needed(tiny_weights):
     x = torch.from_numpy(array).permute(2, 0, 1)[None] / 255
     cut = Restorer(tiny_weights, device="cpu", tile=64, overlap=0)
     with torch.no_grad():
-        x = cut.network.pad(x)
-        guidance = cut.network.guide(x)
-        whole = cut.network.restore(x, guidance)
+        x = cut.model.pad(x)
+        guidance = cut.model.guide(x, [Facts()])
+        whole = cut.model.restore(x, guidance)
         assert (cut._tiled(x, guidance) - whole).abs().max() > 1e-3
-        cut.overlap = -(-cut.network.receptive_radius // 16) * 16
+        cut.overlap = -(-cut.model.receptive_radius // 16) * 16
         assert (cut._tiled(x, guidance) - whole).abs().max() < 1e-5
 
 
@@ -302,8 +303,8 @@ def test_one_restorer_per_options_and_one_copy_of_the_networks(tiny_weights, tmp
     assert restorer.shared_restorer(model=tiny_weights, device="cpu") is first
     other = restorer.shared_restorer(model=tiny_weights, device="cpu", strength=0.5)
     assert other is not first and other.options.strength == 0.5
-    assert other.network is first.network and other.predictor is first.predictor
-    assert Restorer("dagn-s", device="cpu").network is not first.network
+    assert other.model is first.model
+    assert Restorer("dagn-s", device="cpu").model is not first.model
 
 
 def test_other_weights_at_the_same_path_are_loaded_anew_and_the_old_ones_freed(tiny_weights, dial_weights, tmp_path):
@@ -311,8 +312,8 @@ def test_other_weights_at_the_same_path_are_loaded_anew_and_the_old_ones_freed(t
     path.write_bytes(dial_weights.read_bytes())
     first = Restorer(path, device="cpu")
     path.write_bytes(tiny_weights.read_bytes())
-    assert not Restorer(path, device="cpu").predictor.vectors.any() and first.predictor.vectors.any()
-    old = weakref.ref(first.network)
+    assert not Restorer(path, device="cpu").model.quality.vectors.any() and first.model.quality.vectors.any()
+    old = weakref.ref(first.model)
     del first
     gc.collect()
     assert old() is None
@@ -323,9 +324,9 @@ def test_the_dial_replaces_the_sensitive_vector(dial_weights):
     plain = Restorer(dial_weights, device="cpu", max_quality=101)
     with torch.inference_mode():
         x = plain._tensor([array])
-        guidance = plain.network.guide(x)
-        guidance.sensitive = plain.network.guider_cs(plain.predictor.vectors[29:30])
-        expected = (plain.network.restore(x, guidance)[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
+        guidance = plain.model.network.guide(x)
+        guidance.sensitive = plain.model.network.guider_cs(plain.model.quality.vectors[29:30])
+        expected = (plain.model.network.restore(x, guidance)[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
     dialled = Restorer(dial_weights, device="cpu", quality=30)
     assert np.abs(dialled(array) - expected[: array.shape[0], : array.shape[1]]).max() <= 1
     assert (dialled(array) != plain(array)).any()
@@ -347,8 +348,8 @@ def test_the_dial_needs_what_it_turns(tiny_weights, tmp_path):
     with pytest.raises(UsageError, match=r"tiny\.safetensors.*no mean vectors"):
         Restorer(tiny_weights, device="cpu", quality=30)
     ablation = tmp_path / "ablation.safetensors"
-    models.save(ablation, DAGN(replace(TINY, sensitive=False)))
-    with pytest.raises(UsageError, match=r"ablation\.safetensors.*no compression-sensitive guidance"):
+    weights.save(ablation, DAGN(replace(TINY, sensitive=False)))
+    with pytest.raises(UsageError, match=r"has no effect on model .*ablation\.safetensors"):
         Restorer(ablation, device="cpu", quality=30)
 
 

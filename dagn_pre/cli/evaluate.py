@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--cost", action="store_true", help="parameters, operations, time and memory of the models")
     what.add_argument("--real-world", type=Path, metavar="DIR", help="pictures without originals: qualities and a crop sheet")
-    parser.add_argument("--model", nargs="+", default=["dagn-s"], metavar="NAME", help="names, or .safetensors files")
+    parser.add_argument("--model", nargs="+", default=["dagn-s"], metavar="NAME", help="names, or checkpoint files")
     parser.add_argument("--qf", type=int, nargs="+", default=[10, 20, 30, 40], help="JPEG quality factors, 1..100")
     parser.add_argument("--blind-sweep", action="store_true", help="also the error of the blind QF over QF 5, 10, ..., 95")
     parser.add_argument("--side", type=int, nargs="+", default=[256, 512], help="of the images of --cost, in pixels")

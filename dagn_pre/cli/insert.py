@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compress", type=int, metavar="QF", help="compress as JPEG at this quality first, 1..100")
     parser.add_argument("--no-restore", dest="restore", action="store_false", help="only compress")
     parser.add_argument(
-        "--model", default="dagn-s", help="a model's name, or a .safetensors file (default: %(default)s)"
+        "--model", default="dagn-s", help="a model's name, or a checkpoint file (default: %(default)s)"
     )
     parser.add_argument("--device", help="of a transform: cpu, cuda, cuda:N or auto (default: cpu)")
     parser.add_argument(

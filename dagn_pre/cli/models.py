@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 
-HELP = "List the models: parameters, cost, and whether their weights are here (--json: with their cards)."
+HELP = "List the models: source, parameters, cost, weights, and what each is told about the quality (--json: with their cards)."
 EXAMPLE = "dagn-pre models --json"
+QUALITY = {  # (blind, told)
+    (False, False): "one for all",
+    (True, False): "blind",
+    (False, True): "one for all, told",
+    (True, True): "blind or told",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,27 +22,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from dagn_pre import models
 
-    rows = []
-    for name in models.names():
-        model = models.get(name)
-        here = model.weights.is_file()
-        parameters, macs = models.cost(model.config)
-        rows.append(
-            {
-                "name": name,
-                "description": model.description,
-                "parameters": parameters,
-                "gmac_512": round(macs / 1e9, 1),
-                "weights": model.weights.name if here else None,
-                "weights_mb": round(model.weights.stat().st_size / 1e6, 1) if here else None,
-                "card": models.read_metadata(model.weights)["card"] if here else None,
-            }
-        )
+    rows = [row(name) for name in models.names()]
     if options.json:
         print(json.dumps(rows, indent=1))
         return 0
-    for row in rows:
-        weights = f"{row['weights_mb']} MB" if row["weights"] else "no weights here"
-        size = f"{row['parameters'] / 1e6:.1f} M parameters, {row['gmac_512']} GMAC at 512x512"
-        print(f"{row['name']:10} {size}, {weights}; {row['description']}")
+    head = ("name", "parameters", "thop (G)", "quality", "needs", "weights", "licence", "source", "")
+    lines = [head, *(cells(one) for one in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head) - 1)]
+    for line in lines:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(line, widths)), line[-1]]).rstrip())
     return 0
+
+
+def row(name: str) -> dict:
+    """All that is known of a model; None for what cannot be told here."""
+    import torch
+
+    from dagn_pre import models, weights
+    from dagn_pre.errors import DagnPreError
+
+    model = models.get(name)
+    files = model.files()
+    found = {
+        "name": name,
+        "description": model.description,
+        "source": model.source or None,
+        "parameters": None,
+        "thop_macs_512": None,
+        "blind": None,
+        "told": model.dial,
+        "per_qf": model.per_quality,
+        "needs": model.needs,
+        "licence": model.licence or None,
+        "weights": [path.name for path in files] or None,
+        "weights_mb": round(sum(path.stat().st_size for path in files) / 1e6, 1) if files else None,
+        "ready": model.ready(),
+        "card": weights.read_metadata(files[0]).card if model.config is not None and files else None,
+    }
+    try:
+        with torch.device("meta"):
+            network = models.network(name)
+        found["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+        found["blind"] = model.config.blind if model.config is not None else bool(getattr(network, "blind", False))
+        if found["parameters"] and model.countable:
+            found["thop_macs_512"] = models.thop_macs(name)
+    except DagnPreError:  # an extra is missing; the row says so by what it lacks
+        pass
+    return found
+
+
+def cells(found: dict) -> tuple[str, ...]:
+    size, macs = found["parameters"], found["thop_macs_512"]
+    quality = "one per QF" if found["per_qf"] else QUALITY[bool(found["blind"]), bool(found["told"])]
+    if found["weights"]:
+        weights = f"{found['weights_mb']} MB"
+    else:
+        weights = "none needed" if found["ready"] else "not here"
+    return (
+        found["name"],
+        "?" if size is None else f"{size / 1e6:.2f} M" if size else "-",
+        f"{macs / 1e9:.1f}" if macs else "-",
+        quality,
+        found["needs"],
+        weights,
+        found["licence"] or "-",
+        found["source"] or "-",
+        found["description"],
+    )

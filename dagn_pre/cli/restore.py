@@ -13,7 +13,7 @@ EXAMPLE = "dagn-pre restore photos/ restored/ --max-quality 80"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     batch.add_arguments(parser)
-    parser.add_argument("--model", default="dagn-s", help="a name that `dagn-pre models` lists, or a .safetensors file")
+    parser.add_argument("--model", default="dagn-s", help="a name that `dagn-pre models` lists, or a checkpoint file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--max-quality", type=int, default=90, metavar="QF", help="leave images of this QF or more untouched")
     parser.add_argument(
@@ -21,6 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="QF",
         help="restore every image as one of this QF, 1..100, whatever its header says (compressed more than once, resized)",
+    )
+    parser.add_argument(
+        "--assume-tables",
+        action="store_true",
+        help="for models that need a JPEG's tables: go by an estimate of the quality for images without any",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="with one model per QF, refuse images of a QF that none was trained for"
     )
     parser.add_argument("--strength", type=float, default=1.0, help="0..1, scales the correction")
     parser.add_argument("--tile", type=int, help="side of the tiles; 0 never tiles; default: tiles large images")
@@ -37,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from dagn_pre.restorer import Restorer
 
     pairs = batch.plan(options.source, options.target, f".{options.format}", WRITABLE_SUFFIXES)
-    names = ("model", "device", "max_quality", "strength", "tile", "dtype")
+    names = ("model", "device", "max_quality", "strength", "tile", "dtype", "strict", "assume_tables")
     restorer = Restorer(**{name: getattr(options, name) for name in names}, quality=options.assume_quality)
 
     def work(source: Path, target: Path) -> None:

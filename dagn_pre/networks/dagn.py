@@ -9,17 +9,18 @@ Two parts, so that large images can be tiled: :meth:`DAGN.guide` looks at the wh
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.networks.resnet import ResNetEncoder
 
 
 @dataclass(frozen=True)
-class DAGNConfig:
+class DAGNConfig(NetworkConfig):
     """Shape of a DAGN; the defaults are the paper's network.
 
     Attributes:
@@ -33,6 +34,8 @@ class DAGNConfig:
         residual: add the input to the output; off in the paper's network.
     """
 
+    architecture = "dagn"
+    free = ("pool_bins",)
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
     blocks: tuple[int, int, int, int] = (4, 4, 4, 4)
     guided_blocks: tuple[int, int, int] = (4, 4, 4)
@@ -45,20 +48,13 @@ class DAGNConfig:
     fusion: bool = True
     residual: bool = False
 
-    @classmethod
-    def from_dict(cls, values: dict) -> DAGNConfig:
-        """Inverse of :meth:`to_dict`; raises ValueError for unknown keys and for lists of a wrong length."""
-        unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise ValueError(f"unknown DAGN option(s): {', '.join(sorted(unknown))}")
-        for key, default in cls.__dataclass_fields__.items():
-            if key != "pool_bins" and key in values and isinstance(default.default, tuple):
-                if len(values[key]) != len(default.default):
-                    raise ValueError(f"{key} needs {len(default.default)} numbers, not {values[key]!r}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    @property
+    def dial(self) -> bool:
+        return self.sensitive
 
-    def to_dict(self) -> dict:
-        return asdict(self)
+    @property
+    def blind(self) -> bool:
+        return self.sensitive
 
 
 class ResidualBlock(nn.Module):

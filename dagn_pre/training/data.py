@@ -110,6 +110,7 @@ class JPEGPairs(Pairs):
         group: samples that share a side (those of one step over all processes).
         p_444: how often chroma is not subsampled (else 4:2:0).
         p_second: how often the crop has been a JPEG before, of another QF and with another grid; the QF returned is the last.
+        aligned: cut at the corner always, for networks that work on the file's blocks.
     """
 
     def __init__(
@@ -122,7 +123,9 @@ class JPEGPairs(Pairs):
         group: int = 1,
         p_444: float = 0.0,
         p_second: float = 0.0,
+        aligned: bool = False,
     ) -> None:
+        self.aligned = aligned
         self.photographs, self.length, self.quality, self.seed, self.group = photographs, length, quality, seed, group
         self.schedule, self.p_444, self.p_second = patch_schedule(patch), p_444, p_second
         areas = np.array([image.shape[0] * image.shape[1] for image in photographs], dtype=np.float64)
@@ -147,7 +150,8 @@ class JPEGPairs(Pairs):
             crop = crop[:, ::-1]
         crop = np.ascontiguousarray(crop)
         quality = self.quality(rng)
-        y, x = (0, 0) if rng.random() < 0.5 else rng.integers(0, BLOCK, 2)
+        corner = rng.random() < 0.5 or self.aligned
+        y, x = (0, 0) if corner else rng.integers(0, BLOCK, 2)
         window = np.s_[y : y + patch, x : x + patch]
         subsampling = "4:4:4" if rng.random() < self.p_444 else "4:2:0"
         if rng.random() < self.p_second:  # the first grid starts at (-y, -x), the last at the corner

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 
-from dagn_pre import __version__, models
+from dagn_pre import __version__, architectures, weights
 from dagn_pre.errors import UsageError
 from dagn_pre.networks.autoencoder import QualityPredictor
-from dagn_pre.networks.dagn import DAGN, DAGNConfig
+from dagn_pre.networks.blind_dagn import BlindDAGN
+from dagn_pre.networks.dagn import DAGN
+from dagn_pre.protocol import RestorationModel
 from dagn_pre.training import checkpoint
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -19,7 +21,7 @@ def export(source: str | Path, output: str | Path, dtype: str = "float16") -> Pa
     """Write a safetensors file: batch norm folded, weights in ``dtype``, and what made them in its card.
 
     Args:
-        source: a checkpoint of stage dagn, its folder, or a weights file (``.safetensors``) to convert.
+        source: a checkpoint of stage dagn or peer, its folder, or a weights file (``.safetensors``) to convert.
 
     Raises:
         UsageError: another dtype, or an output that is no ``.safetensors``.
@@ -31,29 +33,35 @@ def export(source: str | Path, output: str | Path, dtype: str = "float16") -> Pa
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: the output must end in .safetensors")
     if Path(source).suffix == ".safetensors":
-        loaded = models.load(source)
-        network, predictor, card = loaded.network, loaded.predictor, loaded.card
+        model, metadata = weights.load(Path(source))
+        card = metadata.card
     else:
-        network, predictor, card = _from_checkpoint(source)
+        model, card = _from_checkpoint(source)
     card = {**card, "name": output.stem, "version": __version__, "dtype": dtype}
-    models.save(output, network, predictor, card, DTYPES[dtype])
+    weights.save(output, model, None, card, DTYPES[dtype])
     return output
 
 
-def _from_checkpoint(source: str | Path) -> tuple[DAGN, QualityPredictor | None, dict]:
+def _from_checkpoint(source: str | Path) -> tuple[RestorationModel, dict]:
     state = checkpoint.read(source)
-    network = DAGN(DAGNConfig.from_dict(state["network"]))
-    modules = torch.nn.ModuleDict({"network": network})
-    if network.config.sensitive:
-        modules["predictor"] = QualityPredictor(network.encoder_cs.out_channels)
+    config = architectures.config(state.get("architecture", "dagn"), state["network"])
+    # Of a DAGN the stage trains the network before its batch norm is folded, and P_qf beside it.
+    parts = torch.nn.ModuleDict()
+    if config.architecture == "dagn":
+        parts["network"] = DAGN(config)
+        if config.sensitive:
+            parts["predictor"] = QualityPredictor(parts["network"].encoder_cs.out_channels)
+    else:
+        parts["model"] = architectures.build(config)
     name = f"{source}: a checkpoint of stage {state['stage']}, for export,"
-    models.check_keys(modules.state_dict(), state["state_dict"], name)
-    modules.load_state_dict(state["state_dict"])
-    modules.eval()
+    weights.check_keys(parts.state_dict(), state["state_dict"], name)
+    parts.load_state_dict(state["state_dict"])
     card = {
         "config_sha256": checkpoint.config_hash(state["config"]),
         "steps": state["step"],
         "metrics": state["metrics"],
         "training": state["history"],
     }
-    return network, modules["predictor"] if network.config.sensitive else None, card
+    if config.architecture != "dagn":
+        return parts["model"].eval(), card
+    return BlindDAGN(parts["network"], parts["predictor"] if config.sensitive else None), card

@@ -10,14 +10,16 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank
 
+from dagn_pre import architectures
+from dagn_pre.architectures import ARCHITECTURES
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.training import checkpoint
 from dagn_pre.training.data import load_photographs, patch_schedule
 from dagn_pre.training.export import export
-from dagn_pre.training.runner import StageRunner, join_processes
-from dagn_pre.training.stages import STAGES
+from dagn_pre.training.runner import STAGES, StageRunner, join_processes
 
 CONFIGS = Path(__file__).parent / "configs"
+RESTORING = ("dagn", "peer")  # the stages whose result is a restorer
 
 
 def shipped() -> list[str]:
@@ -74,6 +76,14 @@ def check_config(config: Config, source: object) -> Config:
         raise ConfigError(f"{source}: {what}")
     if config.stage not in STAGES:
         raise ConfigError(f"{source}: stage must be one of {', '.join(STAGES)}, not {config.stage!r}")
+    if (config.stage == "peer") == (config.architecture == "dagn"):
+        raise ConfigError(f"{source}: architecture {config.architecture!r} is not for stage {config.stage}")
+    if config.architecture not in ARCHITECTURES:
+        raise ConfigError(f"{source}: architecture must be one of {', '.join(ARCHITECTURES)}, not {config.architecture!r}")
+    try:
+        architectures.config(config.architecture, config.network.to_dict())
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: network: {error}") from error
     return config
 
 
@@ -119,7 +129,7 @@ def train_stage(config: Config, work_dir: Path, resume: bool = False, launcher: 
     largest = max(side for _, side in patch_schedule(config.patch))
     photographs, skipped = load_photographs([config.data] if isinstance(config.data, str) else config.data, largest)
     held_out: list = []
-    if config.stage == "dagn" and config.validation_images:
+    if config.stage in RESTORING and config.validation_images:
         held_out = load_photographs([config.validation], 16)[0][: config.validation_images]
     runner = StageRunner(config, work_dir, photographs, held_out, resume, launcher)
     runner.logger.info(f"{len(photographs)} images, {len(skipped)} left out")
@@ -165,7 +175,7 @@ def train(
     folders = {folder: work_dir / folder if len(stages) > 1 else work_dir for folder in stages}
     last = train_stages(stages, folders, resume, launcher)
     config = list(stages.values())[-1]
-    if config.stage != "dagn":
+    if config.stage not in RESTORING:
         return last
     output = work_dir / f"{config.name}.safetensors"
     if get_rank() == 0:

@@ -27,14 +27,16 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dagn_pre import metrics, models
+from dagn_pre import architectures, metrics, weights
 from dagn_pre.errors import TrainingError, UsageError
 from dagn_pre.files import write_atomic
-from dagn_pre.networks.dagn import DAGNConfig
 from dagn_pre.training import checkpoint
 from dagn_pre.training.data import JPEGPairs, StepBatches, ValidationPairs, loader, quality_recipe
-from dagn_pre.training.stages import STAGES, Stage
+from dagn_pre.training.peers import PeerStage
+from dagn_pre.training.stages import STAGES as DAGN_STAGES
+from dagn_pre.training.stages import Stage
 
+STAGES: dict[str, type[Stage]] = {**DAGN_STAGES, "peer": PeerStage}
 AMP = (None, "bf16")
 
 
@@ -201,6 +203,7 @@ class StageRunner(Runner):
             group,
             config.p_444,
             config.p_second,
+            config.aligned,
         )
         batches = StepBatches(config.steps, config.batch, rank, processes)
         stage = STAGES[config.stage]
@@ -216,7 +219,7 @@ class StageRunner(Runner):
         backends = [{"type": "LocalVisBackend"}] + [{"type": "TensorboardVisBackend"}] * bool(config.tensorboard)
         average = [] if config.ema_decay is None else [self._average(config.ema_decay)]
         super().__init__(
-            model={"type": stage, "config": DAGNConfig.from_dict(config.network.to_dict()), **options},
+            model={"type": stage, "config": architectures.config(config.architecture, config.network.to_dict()), **options},
             work_dir=str(work_dir),
             train_dataloader=loader(pairs, batches, config.workers),
             train_cfg={
@@ -310,6 +313,7 @@ class StageRunner(Runner):
             "format": checkpoint.FORMAT,
             "stage": self.cfg.stage,
             "step": step,
+            "architecture": self.cfg.architecture,
             "network": self.cfg.network.to_dict(),
             "config": self.config_json,
             "metrics": dict(self.metrics),
@@ -351,7 +355,7 @@ class StageRunner(Runner):
     def _load(self, path: Path) -> dict:
         state = checkpoint.read(path)
         name = f"{path}: a checkpoint of stage {state['stage']}, for stage {self.cfg.stage},"
-        models.check_keys(self.stage.state_dict(), state["state_dict"], name)
+        weights.check_keys(self.stage.state_dict(), state["state_dict"], name)
         self.call_hook("after_load_checkpoint", checkpoint=state)
         self.stage.load_state_dict(state["state_dict"])
         self.history = {key: value for key, value in state["history"].items() if key != self.cfg.stage}
@@ -376,6 +380,7 @@ STAGE_KEYS = {
     "insensitive": ("channels_last", "lambda_ci"),
     "sensitive": ("channels_last", "lambda_cs"),
     "dagn": ("channels_last", "end_to_end", "lambda_blocking"),
+    "peer": ("channels_last",),
 }  # what a stage's class takes of the configuration
 
 

@@ -18,7 +18,7 @@ from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dagn_pre import models
+from dagn_pre import weights
 from dagn_pre.errors import UsageError
 from dagn_pre.networks.autoencoder import QUALITY_CLASSES, AutoEncoder, Discriminator, QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig, Guidance
@@ -57,7 +57,7 @@ class Stage(BaseModel):
             self.add_module(name, module)
         # oneDNN's channels_last backward of convolutions below 8 channels corrupts the heap (torch 2.11, AVX2); RGB is fine.
         channels = {c for m in self.modules() if isinstance(m, nn.Conv2d) for c in (m.in_channels, m.out_channels)}
-        narrow = min(channels - {3}) < 8
+        narrow = min(channels - {3}, default=8) < 8
         layout = torch.channels_last if channels_last and not narrow else torch.contiguous_format
         self.to(memory_format=layout)
         self.data_preprocessor = PairPreprocessor(layout)
@@ -78,8 +78,8 @@ class Stage(BaseModel):
         """
         raise NotImplementedError
 
-    def predict(self, compressed: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 in [0, 1] -> the restored images, the same."""
+    def predict(self, compressed: Tensor, quality: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 in [0, 1] and their QF, (B,) int64 -> the restored images, the same."""
         raise UsageError(f"{type(self).__name__} restores nothing that could be validated")
 
     def compiled(self) -> list[tuple[nn.Module, str]]:
@@ -92,7 +92,7 @@ class Stage(BaseModel):
     def forward(self, compressed: Tensor, original: Tensor, quality: Tensor, mode: str = "loss") -> Losses | list[np.ndarray]:
         if mode == "loss":
             return self.losses(compressed, original, quality)
-        restored = self.predict(compressed).float().clamp(0, 1).mul(255).round().byte()
+        restored = self.predict(compressed, quality).float().clamp(0, 1).mul(255).round().byte()
         return list(restored.permute(0, 2, 3, 1).cpu().numpy())
 
     def train_step(self, data: list[Tensor], optim_wrapper: OptimWrapperDict, forward: nn.Module | None = None) -> dict:
@@ -283,7 +283,7 @@ class RestorationStage(Stage):
             with torch.device("meta"):
                 expected = STAGES[name](self.network.config).state_dict()
             found = state["state_dict"]
-            models.check_keys(expected, found, f"{sources[name]}: a checkpoint of stage {state['stage']}, for {name}_from,")
+            weights.check_keys(expected, found, f"{sources[name]}: a checkpoint of stage {state['stage']}, for {name}_from,")
             part = "auto_encoder.encoder."
             encoder.load_state_dict({k.removeprefix(part): v for k, v in found.items() if k.startswith(part)})
             if name == "sensitive":
@@ -300,7 +300,7 @@ class RestorationStage(Stage):
         with torch.autocast(x.device.type, enabled=False):
             return self.network.guide(x)
 
-    def predict(self, compressed: Tensor) -> Tensor:
+    def predict(self, compressed: Tensor, quality: Tensor) -> Tensor:
         x = self.network.pad(compressed)
         return self.network.restore(x, self.guide(x))[..., : compressed.shape[-2], : compressed.shape[-1]]
 

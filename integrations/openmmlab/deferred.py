@@ -35,7 +35,7 @@ class Deferred:
     image's QF, None if nothing is.
     """
 
-    quality: Quality | int | None
+    quality: Quality | None
     size: tuple[int, int]
     steps: tuple[tuple, ...] = ()
 

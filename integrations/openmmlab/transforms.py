@@ -33,7 +33,8 @@ class JPEGCompress(BaseTransform):
     """Compress ``results["img"]`` as JPEG and decode it again.
 
     Required keys: img, (H, W, 3) uint8 BGR. Modified: img. Added: jpeg_quality, the QF that was applied (int), and
-    jpeg_digest, the SHA-256 of the JPEG's bytes (hexadecimal); both absent where the image was left alone.
+    jpeg_digest, the SHA-256 of the JPEG's bytes (hexadecimal), jpeg_data, those bytes, and jpeg_subsampling; all absent
+    where the image was left alone.
 
     Args:
         quality: QF 1..100, or (low, high), both included, to draw from uniformly per image. Draws come from NumPy's
@@ -86,6 +87,7 @@ class JPEGCompress(BaseTransform):
             data = self.encode(rgb, quality)
             results["img"] = np.ascontiguousarray(codec.decode(data)[..., ::-1])
             results["jpeg_quality"], results["jpeg_digest"] = quality, hashlib.sha256(data).hexdigest()
+            results["jpeg_data"], results["jpeg_subsampling"] = data, self.subsampling
         return results
 
     def encode(self, rgb: np.ndarray, quality: int) -> bytes:
@@ -118,7 +120,7 @@ class DAGNRestore(BaseTransform):
     few hundred bytes. In DataLoader workers torch keeps to one thread.
 
     Args:
-        model: a name from ``dagn_pre.models.names()``, or the path of a .safetensors file.
+        model: a name from ``dagn_pre.models.names()``, or the path of a checkpoint.
         device: "cpu", "cuda", "cuda:1" or "auto". DataLoader workers that were forked cannot use CUDA: there "auto"
             means "cpu", and asking for CUDA is an error.
         max_quality: 1..101, images of this QF or better stay untouched; 101 restores everything.
@@ -133,6 +135,7 @@ class DAGNRestore(BaseTransform):
         cache_dir: a folder that keeps restored pixels, losslessly, for further epochs, processes and models
             (:class:`dagn_pre.cache.Cache`); made if missing, None for none. Where every image is in it, no weights are loaded.
         cache_size: the folder's bound, bytes or such as "10GB" or "500 MB".
+        strict, assume_tables: as of :class:`dagn_pre.Restorer`.
 
     Raises:
         UsageError: an option outside its range, an unknown model, or a cache_dir that holds other things (at construction);
@@ -155,12 +158,15 @@ class DAGNRestore(BaseTransform):
         quality: int | None = None,
         cache_dir: str | None = None,
         cache_size: int | str = "10GB",
+        strict: bool = False,
+        assume_tables: bool = False,
     ) -> None:
         if on_error not in ("raise", "pass"):
             raise UsageError(f'on_error must be "raise" or "pass", not {on_error!r}')
         self.options = dict(
             model=model, device=device, max_quality=max_quality, strength=strength, tile=tile, dtype=dtype, quality=quality
         )
+        self.options.update({name: True for name, value in (("strict", strict), ("assume_tables", assume_tables)) if value})
         check_options(**self.options)
         self.on_error = on_error
         self.backend_args = backend_args
@@ -173,7 +179,7 @@ class DAGNRestore(BaseTransform):
         image, cached = results["img"], False
         try:
             check_channels(image)
-            restored, cached = self.restore(image, known_quality(results, self.backend_args))
+            restored, cached = self.restore(image, known_quality(results, self.backend_args), results)
         except ImageError as error:
             if self.on_error == "raise":
                 raise ImageError(f"cannot restore {named(results)}: {error}") from error
@@ -184,12 +190,19 @@ class DAGNRestore(BaseTransform):
         results["dagn_cached"] = cached
         return results
 
-    def restore(self, image: np.ndarray, quality: codec.Quality | int | None) -> tuple[np.ndarray, bool]:
+    def restore(self, image: np.ndarray, quality: codec.Quality | None, results: dict) -> tuple[np.ndarray, bool]:
         """The restored image, or ``image`` itself if it needs nothing, and whether the cache knew that."""
         options = check_options(**{**self.options, "device": usable_device(self.options["device"])})
+        needs = models.get(options.model).needs
+        known = quality and quality.value
+        if needs == "file":
+            if known is not None and options.quality is None and known >= options.max_quality:
+                return image, False
+            return self.decoded(options, quality, results), False
         if self.cache is None or not image.size:
             return shared_restorer(**vars(options))(image, quality=quality, channel_order="bgr"), False
-        known = quality.value if isinstance(quality, codec.Quality) else quality
+        if needs == "tables" and quality is not None:
+            known = [quality.value, quality.tables, quality.subsampling]
         key = cache.digest(image, known_quality=known, weights=weights(options.model), **identity(options))
         data = self.cache.get(key, "png")
         if data is not None:
@@ -205,6 +218,15 @@ class DAGNRestore(BaseTransform):
         else:
             self.cache.put(key, "png", cache.to_png(np.ascontiguousarray(restored[..., ::-1])))
         return restored, False
+
+    def decoded(self, options: Options, quality: codec.Quality | None, results: dict) -> np.ndarray:
+        """BGR pixels by a model that decodes the file itself: what JPEGCompress wrote, else the one at img_path."""
+        data, path = results.get("jpeg_data"), results.get("img_path")
+        if data is None and path:
+            data = fileio.get(path, backend_args=self.backend_args)
+        if data is None:
+            raise ImageError(f"model {options.model!r} works on JPEG files, and there is none")
+        return np.ascontiguousarray(shared_restorer(**vars(options))(data, quality=quality)[..., ::-1])
 
     def __repr__(self) -> str:
         options = dict(self.options, on_error=self.on_error, backend_args=self.backend_args)
@@ -232,12 +254,12 @@ def cache_repr(step: BaseTransform) -> str:
     return "" if step.cache is None else f", cache_dir={str(step.cache_dir)!r}, cache_size={step.cache_size!r}"
 
 
-def known_quality(results: dict, backend_args: dict | None) -> codec.Quality | int | None:
+def known_quality(results: dict, backend_args: dict | None) -> codec.Quality | None:
     """What is known of the image's quality before looking at its pixels: as JPEGCompress noted it, else from the header of
     the file at img_path, read through mmengine.fileio with ``backend_args``; None if nothing is."""
     noted, path = results.get("jpeg_quality"), results.get("img_path")
     if noted is not None or not path:  # arrays come with img_path=None
-        return noted
+        return None if noted is None else codec.given_quality(noted, results.get("jpeg_subsampling"))
     try:
         header = images.header(fileio.get(path, backend_args=backend_args))
     except (OSError, ImageError):  # the loader got its pixels elsewhere, or from a format without such a header

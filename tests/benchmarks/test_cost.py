@@ -30,11 +30,10 @@ def test_rows_of_a_model(tiny_weights):
 
 def test_the_papers_network_counts_as_its_own_row():
     """The registered shape, without weights: what thop counts here is what Table III prints, within its fusion's saving."""
-    config = cost.shape("dagn")
     printed = next(row for row in cost.PUBLISHED if row[0] == "DAGN")
-    parameters, macs = models.cost(config)
+    parameters, macs = models.cost("dagn")
     assert parameters / 1e6 == pytest.approx(printed[1], rel=1e-3)
-    assert cost.thop_macs(config, 512) / 1e9 == pytest.approx(printed[2], rel=2e-3)
+    assert models.thop_macs("dagn", 512) / 1e9 == pytest.approx(printed[2], rel=2e-3)
     assert macs / 1e9 == pytest.approx(930.7, rel=1e-3)  # design/dagn.md, true and pooled first
 
 

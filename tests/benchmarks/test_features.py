@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dagn_pre import codec, models
+from dagn_pre import codec, models, weights
 from dagn_pre.benchmarks import features
 from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError
@@ -38,7 +38,7 @@ def angle(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_rows_follow_the_definitions(rows, tiny_weights):
-    network = models.load(tiny_weights).network
+    network = models.load(tiny_weights).model.network
     for row in rows:
         encoder = network.encoder_ci if row["features"] == "insensitive" else network.encoder_cs
         maps = [
@@ -78,7 +78,7 @@ def test_one_image_has_no_others(tiny_weights, tmp_path):
 
 def test_an_ablation_has_nothing_to_compare(tmp_path, originals):
     path = tmp_path / "ablation.safetensors"
-    models.save(path, DAGN(replace(TINY, sensitive=False)))
+    weights.save(path, DAGN(replace(TINY, sensitive=False)))
     with pytest.raises(UsageError, match=r"ablation\.safetensors.*lacks one of the two encoders"):
         features.feature_distances(path, originals)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dagn_pre import codec, metrics, models
+from dagn_pre import codec, metrics
 from dagn_pre.benchmarks import datasets, restoration, restoration_report
 from dagn_pre.benchmarks.restoration import TABLES, evaluate
 from dagn_pre.benchmarks.results import Results
@@ -19,6 +19,7 @@ from dagn_pre.errors import ConfigError, ImageError, UsageError
 from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN
 from dagn_pre.restorer import Restorer
+from dagn_pre.weights import save
 from tests.conftest import TINY, photograph, randomised
 
 # Ma et al., TIP 2024, Table I, JPEG on LIVE1: PSNR, SSIM, PSNR-B as printed.
@@ -137,7 +138,7 @@ def test_results_of_other_data_weights_and_limits_are_not_mixed(folder, tmp_path
     with pytest.raises(UsageError, match=r"other settings \(limit None, now 2; toys images 3, now 2.*--overwrite"):
         again(limit=2)
     network = randomised(DAGN(TINY), seed=1)
-    models.save(weights, network, QualityPredictor(network.encoder_cs.out_channels))
+    save(weights, network, QualityPredictor(network.encoder_cs.out_channels))
     with pytest.raises(UsageError, match="other settings .*mine"):
         again()
     Image.fromarray(photograph(seed=9)).save(folder / "0.png")

@@ -20,7 +20,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dagn_pre import codec, models
+from dagn_pre import codec, models, weights
 from dagn_pre.benchmarks import demo, host_runner, hosts, results, run, scores
 from dagn_pre.cli import main as cli
 from dagn_pre.errors import ConfigError, DagnPreError, UsageError, WeightsError
@@ -132,7 +132,7 @@ def toy(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     shape = dict(widths=(4, 4, 8, 8), blocks=(1, 1, 1, 1), guided_blocks=(1, 1, 1), guider_widths=(8, 8), residual=True)
     network = DAGN(DAGNConfig(**shape, encoder_depth=18, encoder_width=4, sensitive=False)).eval()
-    models.save(folder / "tiny.safetensors", network)
+    weights.save(folder / "tiny.safetensors", network)
     return folder
 
 

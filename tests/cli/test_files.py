@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -120,10 +121,15 @@ def test_inspect_prints_and_gives_json(tree, tiny_weights, capsys):
 
 def test_models(capsys):
     assert main(["models"]) == 0
-    assert "109.9 M parameters, 930.7 GMAC" in capsys.readouterr().out
+    table = capsys.readouterr().out
+    assert re.search(r"^dagn +109\.95 M +951\.6 +blind or told +pixels +not here", table, re.MULTILINE)
+    assert re.search(r"^swinir +11\.49 M +- +one per QF", table, re.MULTILINE)
     assert main(["models", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows] == ["dagn-s", "dagn"] and rows[1]["weights"] is None
+    assert [row["name"] for row in rows[:2]] == ["dagn-s", "dagn"] and rows[1]["weights"] is None
+    assert rows[0]["ready"] and rows[0]["card"]["name"] == "dagn-s" and not rows[1]["ready"]
+    needs = {row["name"]: row["needs"] for row in rows}
+    assert (needs["dagn-s"], needs["qgac"], needs["libjpeg"]) == ("pixels", "tables", "file")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def test_joint_runs_all_stages_to_a_weights_file_and_skips_what_is_finished(phot
     output = tmp_path / "dagn-s.safetensors"
     assert capsys.readouterr().out.splitlines()[-1] == str(output)
     loaded = models.load(output)
-    assert loaded.predictor is not None and set(loaded.card["training"]) == {"insensitive", "sensitive", "dagn"}
+    assert loaded.model.quality is not None and set(loaded.card["training"]) == {"insensitive", "sensitive", "dagn"}
     assert loaded.card["training"]["dagn"]["images"] == 3 and "psnr_gain_10" in loaded.card["metrics"]
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pth")}
     assert main(arguments) == 2 and "--resume" in capsys.readouterr().err

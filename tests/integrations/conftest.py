@@ -13,9 +13,10 @@ from mmengine.registry import DefaultScope
 from openmmlab_toys import FASTER_RCNN, NOTED, PSPNET, SIZE, picture
 from PIL import Image
 
-from dagn_pre import codec, models, restorer
+from dagn_pre import codec, restorer
 from dagn_pre.integrations.openmmlab.insert import find, insert
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
+from dagn_pre.weights import save
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +53,7 @@ def weights(tmp_path_factory) -> str:
     shape = dict(widths=(4, 8, 8, 8), blocks=(1, 1, 1, 1), guided_blocks=(1, 1, 1), guider_widths=(8, 8))
     network = DAGN(DAGNConfig(**shape, encoder_depth=18, encoder_width=4, sensitive=False)).eval()
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    models.save(path, network)
+    save(path, network)
     return str(path)
 
 

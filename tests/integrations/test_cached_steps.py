@@ -14,7 +14,7 @@ import torch
 from openmmlab_toys import SIZE, picture
 from torch.utils.data import DataLoader, Dataset
 
-from dagn_pre import codec, models
+from dagn_pre import codec, models, weights
 from dagn_pre.cache import Cache
 from dagn_pre.errors import UsageError
 from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress, transforms
@@ -46,7 +46,7 @@ def other_weights(path: str, folder) -> str:
     """Weights of the same network that give other pixels."""
     torch.manual_seed(1)
     changed = folder / "other.safetensors"
-    models.save(changed, DAGN(models.get(path).config).eval())
+    weights.save(changed, DAGN(models.get(path).config).eval())
     return str(changed)
 
 

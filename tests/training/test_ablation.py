@@ -36,7 +36,7 @@ def test_ablation_trains_measures_and_keeps_every_row(photos, tmp_path, capsys):
 
     folders = {stage: sorted(tmp_path.glob(f"{stage}-*")) for stage in ("insensitive", "sensitive", "dagn")}
     assert [len(found) for found in folders.values()] == [3, 3, 10]  # what rows share is trained once
-    shapes = [models.load(folder / "weights.safetensors").network.config for folder in folders["dagn"]]
+    shapes = [models.load(folder / "weights.safetensors").model.config for folder in folders["dagn"]]
     assert sorted((c.insensitive, c.sensitive, c.fusion) for c in shapes) == sorted(
         [(False,) * 3, (True, False, False), (False, True, False), (False, False, True)] + 6 * [(True,) * 3]
     )

@@ -14,7 +14,7 @@ import pytest
 import torch
 from mmengine.registry import PARAM_SCHEDULERS
 
-from dagn_pre import codec, metrics, models
+from dagn_pre import codec, metrics, models, weights
 from dagn_pre.errors import ConfigError, TrainingError, UsageError, WeightsError
 from dagn_pre.training import checkpoint
 from dagn_pre.training.data import JPEGPairs, load_photographs
@@ -281,7 +281,7 @@ def test_two_processes_train_to_the_curve_of_one_with_the_doubled_batch(stage, p
     assert np.abs(windows[1] / windows[0] - 1).max() < 0.15
     assert np.abs(windows[1] - windows[0]).mean() < np.abs(windows[2] - windows[0]).mean()
     same_shapes = [checkpoint.read(tmp_path / run)["state_dict"] for run in ("one", "two")]
-    models.check_keys(*same_shapes, "two processes")
+    weights.check_keys(*same_shapes, "two processes")
 
 
 def test_configs_are_read_by_name_and_checked(tmp_path):
@@ -332,10 +332,10 @@ def test_export_half_precision_from_a_checkpoint(photos, tmp_path, encoders):
     for dtype, tolerance in (("float32", 1e-5), ("float16", 2e-3), ("bfloat16", 2e-2)):
         loaded = models.load(export(tmp_path / "w", tmp_path / f"{dtype}.safetensors", dtype))
         with torch.no_grad():
-            assert torch.allclose(loaded.network(x), reference.eval().network(x), atol=tolerance)
+            assert torch.allclose(loaded.model.network(x), reference.eval().network(x), atol=tolerance)
     assert loaded.card["config_sha256"] == checkpoint.config_hash(state["config"]) and len(loaded.card["config_sha256"]) == 64
     assert loaded.card["metrics"] == state["metrics"] and set(loaded.card["training"]) == {"insensitive", "sensitive", "dagn"}
-    assert torch.allclose(loaded.predictor.vectors, state["state_dict"]["predictor.vectors"], atol=2e-2)
+    assert torch.allclose(loaded.model.quality.vectors, state["state_dict"]["predictor.vectors"], atol=2e-2)
     converted = models.load(export(tmp_path / "float32.safetensors", tmp_path / "half.safetensors"))
     assert converted.card["metrics"] == state["metrics"]
     with pytest.raises(WeightsError, match="stage insensitive, for export, does not fit"):

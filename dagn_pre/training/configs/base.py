@@ -1,7 +1,8 @@
 # Every key there is, with its default; docs/training.md explains them. A stage's config inherits from here.
 name = "model"  # the weights file's name
-stage = "dagn"  # insensitive (1a), sensitive (1b) or dagn (2)
-network = dict()  # of DAGNConfig; the ablation's switches (insensitive, sensitive, fusion) too
+stage = "dagn"  # insensitive (1a), sensitive (1b) or dagn (2); peer for the other architectures
+architecture = "dagn"  # dagn, or for stage peer arcnn, dmcnn, qgac, fbcnn
+network = dict()  # of the architecture's configuration; DAGN's has the ablation's switches (insensitive, sensitive, fusion) too
 
 data = [
     "{{$DAGN_PRE_DATA:data}}/restoration/BSDS500-train",
@@ -17,6 +18,7 @@ validation_qualities = [10, 20, 30, 40]
 qualities = "restoration"
 p_444 = 0.0
 p_second = 0.0
+aligned = False
 patch = 64
 batch = 8
 workers = 1

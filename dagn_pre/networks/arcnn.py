@@ -1,0 +1,56 @@
+"""ARCNN (Dong, Deng, Loy and Tang, ICCV 2015): four convolutions, the first network for JPEG artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from dagn_pre.networks.config import NetworkConfig
+from dagn_pre.protocol import RestorationModel
+
+
+@dataclass(frozen=True)
+class ARCNNConfig(NetworkConfig):
+    """Shape of an ARCNN; the defaults are the paper's (Sec. 3.3: 9-7-1-5 and 64-32-16), on RGB instead of luma.
+
+    Attributes:
+        kernels, widths: of the four convolutions, and channels of the first three.
+        residual: add the input to the output; off in the paper, where the last layer has to paint the whole image.
+    """
+
+    architecture = "arcnn"
+    kernels: tuple[int, int, int, int] = (9, 7, 1, 5)
+    widths: tuple[int, int, int] = (64, 32, 16)
+    residual: bool = False
+
+
+class ARCNN(RestorationModel):
+    """Feature extraction, enhancement, mapping, reconstruction (Fig. 4), ReLU between them.
+
+    Shape:
+        (B, 3, H, W) float, RGB in [0, 1] -> the same, not clipped; any size.
+    """
+
+    stride = 1
+
+    def __init__(self, config: ARCNNConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or ARCNNConfig()
+        widths = (3, *config.widths, 3)
+        layers: list[nn.Module] = []
+        for inputs, outputs, kernel in zip(widths, widths[1:], config.kernels):
+            layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers[:-1])
+        if config.residual:  # start as the identity
+            nn.init.zeros_(self.layers[-1].weight)
+            nn.init.zeros_(self.layers[-1].bias)
+
+    @property
+    def receptive_radius(self) -> int:
+        return sum(kernel // 2 for kernel in self.config.kernels)
+
+    def restore(self, x: Tensor, guidance: Sequence | None) -> Tensor:
+        output = self.layers(x)
+        return output + x if self.config.residual else output

@@ -1,0 +1,58 @@
+"""DAGN with its quality predictor, as a restorer: blind, or with its QF set by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dagn_pre.errors import UsageError
+from dagn_pre.networks.autoencoder import QualityPredictor
+from dagn_pre.networks.dagn import DAGN, DAGNConfig, Guidance
+from dagn_pre.networks.fold import fold_batch_norm
+from dagn_pre.protocol import Facts, RestorationModel
+
+
+class BlindDAGN(RestorationModel):
+    """A :class:`DAGN`, batch norm folded, and P_qf where the network has a compression-sensitive encoder.
+
+    A QF set by hand replaces an image's compression-sensitive vector by that QF's mean over the training set.
+    """
+
+    stride = DAGN.stride
+
+    def __init__(self, config: DAGNConfig | DAGN, predictor: QualityPredictor | None = None) -> None:
+        """``config`` may be a network, which is then folded in place; ``predictor`` is then P_qf, or None for none."""
+        super().__init__()
+        built = config if isinstance(config, DAGN) else DAGN(config)
+        if built is not config and built.config.sensitive:
+            predictor = QualityPredictor(built.encoder_cs.out_channels)
+        self.network = fold_batch_norm(built)
+        self.quality = None if predictor is None else predictor.eval()
+        self.config = built.config
+        self.blind = self.dial = predictor is not None
+
+    @property
+    def receptive_radius(self) -> int:
+        return self.network.receptive_radius
+
+    def check_dial(self, quality: int) -> None:
+        super().check_dial(quality)
+        if not self.quality.vectors[quality - 1].any():
+            raise UsageError("these weights hold no mean vectors, so quality cannot be set by hand")
+
+    def guide(self, x: Tensor, facts: Sequence[Facts]) -> Guidance:
+        assumed = {one.assumed for one in facts}
+        if assumed == {None}:
+            return self.network.guide(x)
+        if None in assumed:
+            raise ValueError("either all images of a batch have a QF set by hand or none")
+        vectors = self.quality.vectors[torch.tensor([one.assumed - 1 for one in facts], device=x.device)]
+        return self.network.guide(x, vectors)
+
+    def restore(self, x: Tensor, guidance: Guidance) -> Tensor:
+        return self.network.restore(x, guidance)
+
+    def blind_quality(self, guidance: Guidance) -> Tensor | None:
+        return None if self.quality is None else self.quality.quality(guidance.sensitive_vector.float())

@@ -1,0 +1,97 @@
+"""FBCNN (Jiang, Zhang and Timofte, ICCV 2021): ``spandrel``'s network, with the QF that it predicts and takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dagn_pre.errors import DagnPreError
+from dagn_pre.networks.config import NetworkConfig
+from dagn_pre.protocol import Facts, RestorationModel
+
+try:
+    from spandrel.architectures.FBCNN import FBCNN as Network
+except ImportError as error:
+    raise DagnPreError(f'FBCNN needs the peers extra ({error}): pip install "dagn-pre[peers]"') from error
+
+WHOLE = 2048 * 2048  # pixels up to which the image is restored along with its guidance
+
+
+@dataclass(frozen=True)
+class FBCNNConfig(NetworkConfig):
+    """Shape of an FBCNN; the defaults are the paper's.
+
+    Attributes:
+        widths: channels at full, 1/2, 1/4 and 1/8 of the resolution.
+        blocks: residual blocks per scale, twice at the lowest, and attention blocks per scale of the decoder.
+    """
+
+    architecture = "fbcnn"
+    dial = True
+    blind = True
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    blocks: int = 4
+
+
+@dataclass
+class Known:
+    """(B, 1) the QF to restore by, as FBCNN writes it (1 - QF / 100); the whole image restored by it, where it was small."""
+
+    quality: Tensor
+    output: Tensor | None
+
+
+class FBCNN(RestorationModel):
+    """Predicts a QF from the whole image and restores by it, or by one set by hand.
+
+    For images above 4 megapixels the QF is predicted from their centre.
+
+    Shape:
+        (B, 3, H, W) float, RGB in [0, 1] -> the same, not clipped; multiples of 8.
+    """
+
+    blind = True
+    dial = True
+
+    def __init__(self, config: FBCNNConfig | Network | None = None) -> None:
+        """``config`` may be spandrel's network."""
+        super().__init__()
+        if isinstance(config, Network):
+            self.network, self.config = config, FBCNNConfig(tuple(config.nc), config.nb)
+            return
+        self.config = config = config or FBCNNConfig()
+        self.network = Network(nc=list(config.widths), nb=config.blocks)
+        head = self.network.qf_pred  # spandrel's expects the paper's 512 channels
+        for index, module in enumerate(head):
+            if isinstance(module, nn.Linear):
+                head[index] = nn.Linear(config.widths[-1], module.out_features)
+                break
+
+    @property
+    def receptive_radius(self) -> int:
+        blocks = self.config.blocks
+        return 2 + 4 * blocks * (1 + 2 + 4) + 4 * blocks * 8 + 14
+
+    def predict(self, x: Tensor, quality: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) and, to set it, (B, 1) -> (restored, (B, 1) predicted quality as in :class:`Known`)."""
+        return self.network(x, quality)
+
+    def guide(self, x: Tensor, facts: Sequence[Facts]) -> Known:
+        small = x.shape[-2] * x.shape[-1] <= WHOLE
+        assumed = [one.assumed for one in facts]
+        if None not in assumed:
+            return Known(torch.tensor([[1 - value / 100] for value in assumed], device=x.device), None)
+        top, left = ((side // 2 - 512) // 8 * 8 for side in x.shape[-2:])
+        output, quality = self.predict(x if small else x[..., top : top + 1024, left : left + 1024])
+        return Known(quality, output if small else None)
+
+    def restore(self, x: Tensor, guidance: Known) -> Tensor:
+        if guidance.output is not None and guidance.output.shape == x.shape:
+            return guidance.output
+        return self.predict(x, guidance.quality.to(x.dtype))[0]
+
+    def blind_quality(self, guidance: Known) -> Tensor:
+        return (100 * (1 - guidance.quality[:, 0].float())).round().clamp(1, 100)

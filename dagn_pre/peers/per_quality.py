@@ -1,0 +1,39 @@
+"""One model per QF, as ARCNN, DMCNN, IPT and SwinIR are published: each image goes to the one trained nearest to its QF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dagn_pre.protocol import Facts, RestorationModel
+
+
+class PerQuality(RestorationModel):
+    """Models by the QF that they were trained for.
+
+    Which QF an image has is told by its header or by the caller; ``Restorer(strict=True)`` refuses those that no model was
+    trained for.
+    """
+
+    needs = "tables"  # that is, a known QF
+    dial = True
+
+    def __init__(self, models: Mapping[int, RestorationModel]) -> None:
+        super().__init__()
+        self.models = nn.ModuleDict({str(quality): model for quality, model in sorted(models.items())})
+        self.qualities = tuple(sorted(models))
+        each = list(self.models.values())
+        self.stride = max(model.stride for model in each)
+        self.receptive_radius = max(model.receptive_radius for model in each)
+        self.tiles, self.autocast = all(model.tiles for model in each), all(model.autocast for model in each)
+
+    def guide(self, x: Tensor, facts: Sequence[Facts]) -> list[tuple[RestorationModel, Any]]:
+        """One model and its guidance for each image."""
+        chosen = [self.models[str(self.nearest(one.quality))] for one in facts]
+        return [(model, model.guide(x[i : i + 1], facts[i : i + 1])) for i, model in enumerate(chosen)]
+
+    def restore(self, x: Tensor, guidance: list[tuple[RestorationModel, Any]]) -> Tensor:
+        return torch.cat([model.restore(x[i : i + 1], known) for i, (model, known) in enumerate(guidance)])

@@ -1,0 +1,4 @@
+_base_ = "base.py"
+name = "arcnn"
+architecture = "arcnn"
+network = dict(residual=True)
