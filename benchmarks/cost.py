@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
-from dagn_pre import models
+from dagn_pre import codec, models
 from dagn_pre.benchmarks import environment
 from dagn_pre.benchmarks.report import aligned
 from dagn_pre.errors import UsageError
 from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.networks.fold import fold_batch_norm
+from dagn_pre.protocol import Facts
 from dagn_pre.restorer import STRIDE, Options
 
 SIDES = (256, 512)
@@ -34,7 +36,7 @@ PUBLISHED = (  # Table III at 512x512: million parameters, GMAC as thop counts, 
 NOTES = (
     "thop: multiply-accumulates as `thop` 0.1.1 counts them, with batch norm, which is what the paper's column holds.",
     "GMAC: multiply-accumulates of convolutions and matrix products, batch norm folded.",
-    "ms: one image, network alone, warm and synchronised, median.",
+    "ms: one image, network alone, warm and synchronised, median; ratio: to the first model's, median over rounds.",
     "memory: peak of weights and activations together; on the CPU how far the process's peak resident size grew.",
     "*: quoted from Table III of Ma et al., TIP 2024 (Tesla P100), not measured here. Its milliseconds cannot be had from "
     "such a GPU at its operations and say little.",
@@ -52,11 +54,12 @@ def measure(
         chosen: models' names or checkpoint files.
         sides: of the square images, in pixels; multiples of 16.
         device, dtype: as of :class:`dagn_pre.restorer.Restorer`.
-        runs: timed calls, of which the median counts.
+        runs: timed calls of each, in turns, of which the median counts.
 
     Returns:
-        rows {"method", "side", "parameters", "thop_macs" (None without thop), "macs", "ms", "peak_bytes" (None where the
-        system does not tell), "device", "threads", "dtype", "quoted"}; None for what the paper does not print.
+        rows {"method", "side", "parameters", "thop_macs" (None without thop), "macs", "ms", "ratio" (to the first model's),
+        "peak_bytes" (None where the system does not tell), "device", "threads", "dtype", "quoted"}; None for what the paper
+        does not print.
 
     Raises:
         UsageError: an unknown model, a side that is no multiple of 16, a device or dtype that is not there.
@@ -65,61 +68,66 @@ def measure(
     for side in sides:
         if side < STRIDE or side % STRIDE:
             raise UsageError(f"side must be a multiple of {STRIDE}, not {side}")
+    known = [models.get(model) for model in chosen]
+    for one in known:
+        if not one.whole:
+            raise UsageError(f"{one.name} takes patches, no whole images, so its cost at a size cannot be measured")
+    options = [Options(model, device, dtype=dtype) for model in chosen]
+    place = options[0].resolved_device()
+    precision = options[0].resolved_dtype(place)
+    surroundings = {"device": environment.describe(place.type, ())["device"], "threads": torch.get_num_threads()}
+    surroundings |= {"dtype": str(precision).removeprefix("torch."), "quoted": False}
     rows = []
-    for model in chosen:
-        options = Options(model, device, dtype=dtype)
-        place = options.resolved_device()
-        precision = options.resolved_dtype(place)
-        name = models.get(model).name
-        for side in sides:
+    for side in sides:
+        times = rounds(chosen, side, place, precision, runs)
+        for model, one, own in zip(chosen, known, times):
             parameters, macs = models.cost(model, side)
-            rows.append(
-                {
-                    "method": name,
-                    "side": side,
-                    "parameters": parameters,
-                    "thop_macs": models.thop_macs(model, side),
-                    "macs": macs,
-                    "ms": round(milliseconds(model, side, place, precision, runs), 2),
-                    "peak_bytes": peak_bytes(model, side, place, precision),
-                    "device": environment.describe(place.type, ())["device"],
-                    "threads": torch.get_num_threads(),
-                    "dtype": str(precision).removeprefix("torch."),
-                    "quoted": False,
-                }
-            )
+            counted = {"parameters": parameters, "thop_macs": models.thop_macs(model, side), "macs": macs}
+            ratio = statistics.median(mine / first for mine, first in zip(own, times[0]))
+            timed = {"ms": round(statistics.median(own), 2), "ratio": round(ratio, 3)}
+            memory = {"peak_bytes": peak_bytes(model, side, place, precision)}
+            rows.append({"method": one.name, "side": side, **counted, **timed, **memory, **surroundings})
+    rows.sort(key=lambda row: [one.name for one in known].index(row["method"]))
     empty = dict.fromkeys(rows[0]) | {"side": 512, "device": "Tesla P100-SXM2-16 GB", "quoted": True}
     for name, parameters, thop, ms in PUBLISHED:
         rows.append({**empty, "method": name, "parameters": parameters * 1e6, "thop_macs": thop * 1e9, "ms": ms})
     return rows
 
 
-def build(model: str | Path | NetworkConfig, side: int, device: torch.device) -> tuple[nn.Module, torch.Tensor]:
-    """The network as the restorer runs it, with random weights, and an image."""
+def build(model: str | Path | NetworkConfig, side: int, device: torch.device) -> tuple[nn.Module, tuple]:
+    """The network as the restorer runs it, with random weights, and its arguments: an image and, where it needs one, a file."""
     network = fold_batch_norm(models.network(model)).to(device, memory_format=torch.channels_last)
-    image = torch.rand(1, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
-    return network, image
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    image = (torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255).to(device, memory_format=torch.channels_last)
+    if getattr(network, "needs", None) != "file":
+        return network, (image,)
+    return network, (image, [Facts(codec.given_quality(50), data=codec.encode(pixels, 50))])
 
 
 @torch.inference_mode()
-def forward(network: nn.Module, image: torch.Tensor, dtype: torch.dtype) -> None:
+def forward(network: nn.Module, arguments: tuple, dtype: torch.dtype) -> None:
     """One call, complete on return."""
-    full = dtype == torch.float32
-    with contextlib.nullcontext() if full else torch.autocast(image.device.type, dtype):
-        network(image)
-    if image.device.type == "cuda":
-        torch.cuda.synchronize(image.device)
+    device = arguments[0].device
+    full = dtype == torch.float32 or not getattr(network, "autocast", True)
+    with contextlib.nullcontext() if full else torch.autocast(device.type, dtype):
+        network(*arguments)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
-def milliseconds(model: str | Path | NetworkConfig, side: int, device: torch.device, dtype: torch.dtype, runs: int) -> float:
-    """Median time of one image, after two calls that are not counted."""
-    network, image = build(model, side, device)
-    times = []
-    for _ in range(2 + runs):
-        start = time.perf_counter()
-        forward(network, image, dtype)
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times[2:])
+def rounds(
+    chosen: Sequence[str | Path], side: int, device: torch.device, dtype: torch.dtype, runs: int
+) -> list[list[float]]:
+    """Milliseconds of one image, ``runs`` times for each model; they take turns, so that what slows the machine for a while
+    slows them all. One turn before is not counted."""
+    built = [build(model, side, device) for model in chosen]
+    times: list[list[float]] = [[] for _ in built]
+    for _ in range(1 + runs):
+        for (network, arguments), own in zip(built, times):
+            start = time.perf_counter()
+            forward(network, arguments, dtype)
+            own.append(1000 * (time.perf_counter() - start))
+    return [own[1:] for own in times]
 
 
 def peak_bytes(model: str | Path | NetworkConfig, side: int, device: torch.device, dtype: torch.dtype) -> int | None:
@@ -153,11 +161,12 @@ def peak_resident() -> int | None:
 
 def markdown(rows: list[dict]) -> str:
     """The rows as a table, laid out like Table III."""
-    lines = [["Method", "image", "on", "parameters (M)", "thop (G)", "GMAC", "ms", "memory (MB)"]]
+    lines = [["Method", "image", "on", "parameters (M)", "thop (G)", "GMAC", "ms", "ratio", "memory (MB)"]]
     for row in rows:
         about = row["device"] if row["quoted"] else f"{row['device']}, {row['threads']} threads, {row['dtype']}"
         cells = [scaled(row["parameters"], 1e6, 1 if row["quoted"] else 2), scaled(row["thop_macs"], 1e9, 1)]
-        cells += [scaled(row["macs"], 1e9, 1), scaled(row["ms"], 1, 1), scaled(row["peak_bytes"], 1e6, 0)]
+        cells += [scaled(row["macs"], 1e9, 1), scaled(row["ms"], 1, 1), scaled(row["ratio"], 1, 2)]
+        cells += [scaled(row["peak_bytes"], 1e6, 0)]
         lines.append([row["method"] + "*" * row["quoted"], f"{row['side']}x{row['side']}", about, *cells])
     notes = list(NOTES)
     if any(row["thop_macs"] is None for row in rows if not row["quoted"]):

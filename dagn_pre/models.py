@@ -69,7 +69,8 @@ class Model:
         needs: as of :class:`dagn_pre.protocol.RestorationModel`.
         dial: whether a QF can be set by hand; None where only its weights tell.
         per_quality: whether the method has one model per QF.
-        countable: whether thop can count its operations at 512x512.
+        thop: whether thop counts its operations rightly.
+        whole: whether the network takes whole images.
         version: told apart from others of that name in results and caches, beside the weights.
     """
 
@@ -84,7 +85,8 @@ class Model:
     needs: str = "pixels"
     dial: bool | None = False
     per_quality: bool = False
-    countable: bool = True
+    thop: bool = True
+    whole: bool = True
     version: str = __version__
 
     def files(self) -> list[Path]:
@@ -232,14 +234,17 @@ def cost(model: str | Path | NetworkConfig, side: int = 512) -> tuple[int, int]:
     with torch.device("meta"):
         counted = fold_batch_norm(network(model)).to("meta")
         image = torch.empty(1, 3, side, side)
+    if not any(True for _ in counted.parameters()):
+        return 0, 0
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         counted(image)
     return sum(parameter.numel() for parameter in counted.parameters()), counter.get_total_flops() // 2
 
 
 def thop_macs(model: str | Path | NetworkConfig, side: int = 512) -> int | None:
-    """Multiply-accumulates as the paper's Table III counts them, by ``thop``; None if that is not installed."""
-    if importlib.util.find_spec("thop") is None:
+    """Multiply-accumulates as the paper's Table III counts them, by ``thop``; None if that is missing or miscounts it."""
+    known = model if isinstance(model, NetworkConfig) else get(model)
+    if importlib.util.find_spec("thop") is None or not getattr(known, "thop", True) or not cost(model, 16)[0]:
         return None
     from thop import profile
 
@@ -367,7 +372,7 @@ _elsewhere(
     "Apache-2.0",
     _spandrel("swinir"),
     per_quality=True,
-    countable=False,  # thop leaves most of its attention out
+    thop=False,  # it leaves most of the attention out
 )
 _elsewhere(
     "ipt",
@@ -376,7 +381,8 @@ _elsewhere(
     "BSD-3-Clause",
     _spandrel("ipt"),
     per_quality=True,
-    countable=False,  # it works on patches of 48 pixels
+    thop=False,
+    whole=False,  # patches of 48 pixels
 )
 _elsewhere(
     "dncnn",

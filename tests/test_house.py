@@ -16,6 +16,7 @@ from dagn_pre.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 HOSTS = {"mmcv", "mmdet", "mmseg", "mmengine", "cv2"}
+EXTRAS = {"spandrel", "spandrel_extra_arches", "jpeglib", "av"}
 PLACES = {
     "dagn_pre": "dagn_pre",
     "integrations": "dagn_pre/integrations",
@@ -26,7 +27,7 @@ import sys
 
 class NotInstalled:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {sorted(HOSTS)!r}:
+        if name.partition(".")[0] in {sorted(HOSTS | EXTRAS)!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, NotInstalled())
@@ -88,8 +89,15 @@ def test_base_install_works_without_the_hosts(tmp_path):
         "Image.fromarray(image).save('in.jpg', quality=10)\n"
         "assert main(['restore', 'in.jpg', 'out.png', '--max-quality', '101']) == 0\n"
         "assert Image.open('out.png').size == (40, 24)\n"
+        "torch.save({'x': torch.zeros(1)}, 'peer.pth')\n"
+        "for model in ('deblock', 'libjpeg', 'peer.pth'):\n"
+        "    try:\n"
+        "        Restorer(model)\n"
+        "    except Exception as error:\n"
+        "        print(error)\n"
     )
-    assert "dagn-s" in python(code, cwd=tmp_path)
+    printed = python(code, cwd=tmp_path)
+    assert "dagn-s" in printed and printed.count('pip install "dagn-pre[peers]"') == 3
 
 
 def test_commands_that_need_a_host_say_so(tmp_path):

@@ -64,7 +64,7 @@ def row(name: str) -> dict:
             network = models.network(name)
         found["parameters"] = sum(parameter.numel() for parameter in network.parameters())
         found["blind"] = model.config.blind if model.config is not None else bool(getattr(network, "blind", False))
-        if found["parameters"] and model.countable:
+        if found["parameters"] and model.thop:
             found["thop_macs_512"] = models.thop_macs(name)
     except DagnPreError:  # an extra is missing; the row says so by what it lacks
         pass
