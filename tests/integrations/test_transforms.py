@@ -147,7 +147,9 @@ def test_quality_is_the_note_then_the_header_then_unknown(data):
     def load(name: str) -> dict:
         return LoadImageFromFile()(dict(img_path=str(data / "JPEGImages" / name)))
 
-    assert transforms.known_quality({**load("q40.jpg"), "jpeg_quality": 20}, None) == 20
+    noted = transforms.known_quality({**load("q40.jpg"), "jpeg_quality": 20, "jpeg_subsampling": "4:4:4"}, None)
+    assert (noted.value, noted.source, noted.subsampling) == (20, "given", "4:4:4")
+    assert noted.tables == tuple(tuple(map(int, table)) for table in codec.standard_tables()[19])
     assert transforms.known_quality(load("q40.jpg"), None) == codec.Quality(40, "header", standard=True)
     assert transforms.known_quality(load("lossless.png"), None) is None
     assert transforms.known_quality(toy(), None) is None
@@ -222,8 +224,11 @@ def test_restore_refuses_bad_values_when_built(arguments):
 def test_unknown_model_lists_the_known_and_pickled_weights_are_refused(tmp_path):
     with pytest.raises(UsageError, match="known: .*dagn-s"):
         DAGNRestore("nope")
-    with pytest.raises(WeightsError, match="unpickling"):
+    with pytest.raises(WeightsError, match=r"model\.pth: no such weights file"):
         DAGNRestore(str(tmp_path / "model.pth"))
+    (tmp_path / "model.pth").write_bytes(pickle.dumps({"x": print}))
+    with pytest.raises(WeightsError, match=r"model\.pth: refused"):
+        DAGNRestore(str(tmp_path / "model.pth")).transform(toy())
     with pytest.raises(WeightsError, match="missing.safetensors"):
         DAGNRestore(str(tmp_path / "missing.safetensors"))
 
