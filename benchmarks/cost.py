@@ -62,12 +62,15 @@ def measure(
         does not print.
 
     Raises:
-        UsageError: an unknown model, a side that is no multiple of 16, a device or dtype that is not there.
+        UsageError: an unknown model, one that takes no whole images, a side that is no multiple of 16, no run, a
+            device or dtype that is not there.
         WeightsError: a given file that is missing or damaged.
     """
     for side in sides:
         if side < STRIDE or side % STRIDE:
             raise UsageError(f"side must be a multiple of {STRIDE}, not {side}")
+    if runs < 1:
+        raise UsageError(f"runs must be at least 1, not {runs}")
     known = [models.get(model) for model in chosen]
     for one in known:
         if not one.whole:

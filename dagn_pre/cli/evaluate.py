@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--qf", type=int, nargs="+", default=[10, 20, 30, 40], help="JPEG quality factors, 1..100")
     parser.add_argument("--blind-sweep", action="store_true", help="also the error of the blind QF over QF 5, 10, ..., 95")
     parser.add_argument("--side", type=int, nargs="+", default=[256, 512], help="of the images of --cost, in pixels")
+    parser.add_argument("--runs", type=int, default=7, metavar="N", help="timed calls of each model for --cost, in turns")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write tables, pictures and per-image values there, resume")
     parser.add_argument("--json", type=Path, metavar="F", help="write the rows there: a list, or one per kind of measurement")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images of a folder")
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         failures += failed
         print(real_world.markdown(rows))
     if options.cost:
-        measured["cost"] = cost.measure(options.model, options.side, **computing)
+        measured["cost"] = cost.measure(options.model, options.side, runs=options.runs, **computing)
         print(cost.markdown(measured["cost"]))
         if options.output:
             write_atomic(options.output / "cost.md", (cost.markdown(measured["cost"]) + "\n").encode())

@@ -65,5 +65,22 @@ def test_bad_values_are_refused(tmp_path):
         cost.measure(["dagn-s"], [100])
     with pytest.raises(UsageError, match="unknown model"):
         cost.measure(["nobody"], [32])
+    with pytest.raises(UsageError, match="ipt takes patches"):
+        cost.measure(["ipt"], [32])
+    with pytest.raises(UsageError, match="runs must be at least 1"):
+        cost.measure(["dagn-s"], [32], runs=0)
     with pytest.raises(WeightsError, match="no such weights file"):
         cost.measure([tmp_path / "none.safetensors"], [32])
+
+
+def test_models_are_timed_in_turns_against_the_first(tiny_weights, monkeypatch):
+    """Also those without weights, and those that decode a file; ratios are of the same round."""
+    order, forward = [], cost.forward
+    monkeypatch.setattr(cost, "forward", lambda network, *rest: order.append(type(network).__name__) or forward(network, *rest))
+    monkeypatch.setattr(cost, "peak_bytes", lambda *rest: None)
+    rows = cost.measure([tiny_weights, "identity", "libjpeg-plain", "arcnn"], [32], "cpu", "float32", runs=2)
+    assert order == ["DAGN", "Identity", "LibJPEG", "ARCNN"] * 3
+    mine = {row["method"]: row for row in rows if not row["quoted"]}
+    assert mine["tiny"]["ratio"] == 1 and mine["identity"]["ratio"] < 1
+    assert (mine["identity"]["parameters"], mine["identity"]["macs"], mine["identity"]["thop_macs"]) == (0, 0, None)
+    assert "| ratio |" in cost.markdown(rows)
