@@ -38,7 +38,7 @@ class DAGNRestore(v2.Transform):
     hundred bytes. In DataLoader workers torch keeps to one thread.
 
     Args:
-        model, max_quality, strength, tile, overlap, dtype, quality: as for :class:`dagn_pre.Restorer`.
+        model, max_quality, strength, tile, overlap, dtype, quality, strict, assume_tables: as for :class:`dagn_pre.Restorer`.
         device: where to restore: "cpu", "cuda", "cuda:1" or "auto". Forked DataLoader workers cannot use CUDA: there
             "auto" means "cpu", and asking for CUDA is an error.
 
@@ -59,6 +59,8 @@ class DAGNRestore(v2.Transform):
         overlap: int | None = None,
         dtype: str = "auto",
         quality: int | None = None,
+        strict: bool = False,
+        assume_tables: bool = False,
     ) -> None:
         super().__init__()
         self.options = dict(
@@ -70,6 +72,8 @@ class DAGNRestore(v2.Transform):
             overlap=overlap,
             dtype=dtype,
             quality=quality,
+            strict=strict,
+            assume_tables=assume_tables,
         )
         check_options(**self.options)
 

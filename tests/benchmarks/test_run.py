@@ -511,7 +511,7 @@ def edited(toy: Path, tmp_path: Path, *pairs: tuple[str, str]) -> Path:
     ("options", "message"),
     [
         ({"inputs": ("jpeg", "weights/jpeg.safetensors")}, "weights/jpeg.safetensors would be called jpeg .*rename the file"),
-        ({"inputs": ("original", "fbcnn")}, "unknown input fbcnn: give one of original, jpeg, dagn-s"),
+        ({"inputs": ("original", "nobody")}, "unknown input nobody: give one of original, jpeg, dagn-s"),
         ({"qualities": (10, 0)}, "quality must be an integer from 1 to 100, not 0"),
         ({"qualities": (101,)}, "quality must be an integer from 1 to 100, not 101"),
         ({"limit": 0}, "limit must be at least 1 image, not 0"),
