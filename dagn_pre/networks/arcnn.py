@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from dagn_pre.networks.config import NetworkConfig
@@ -43,9 +44,23 @@ class ARCNN(RestorationModel):
         for inputs, outputs, kernel in zip(widths, widths[1:], config.kernels):
             layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
-        if config.residual:  # start as the identity
-            nn.init.zeros_(self.layers[-1].weight)
-            nn.init.zeros_(self.layers[-1].bias)
+        if config.residual:
+            self.start_high_pass()
+
+    def start_high_pass(self) -> None:
+        """He's initialisation, but with first filters of zero mean, and close to the identity.
+
+        Artifacts are a fiftieth of the content's amplitude: behind filters that pass the content's mean, the layers after them
+        die within a few hundred steps (measured: the loss stays that of the JPEG).
+        """
+        convolutions = self.layers[::2]
+        for convolution in convolutions:
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            nn.init.zeros_(convolution.bias)
+        with torch.no_grad():
+            first = convolutions[0].weight
+            first.sub_(first.mean((2, 3), keepdim=True))
+        nn.init.normal_(convolutions[-1].weight, std=1e-3)
 
     @property
     def receptive_radius(self) -> int:

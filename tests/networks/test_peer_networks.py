@@ -70,10 +70,14 @@ def test_any_size_and_no_seam(name):
     assert difference[..., 32 + radius :].max() > 1e-3
 
 
-def test_arcnn_starts_as_the_identity_with_a_skip():
-    x = torch.rand(1, 3, 9, 7)
-    assert torch.equal(ARCNN(ARCNNConfig(residual=True))(x), x)
-    assert not torch.equal(ARCNN()(x), x)
+def test_arcnn_with_a_skip_starts_close_to_the_identity_and_blind_to_the_mean():
+    torch.manual_seed(0)
+    x = torch.rand(1, 3, 24, 24)
+    network = ARCNN(ARCNNConfig(residual=True))
+    assert 0 < (network(x) - x).abs().max() < 0.1
+    first = network.layers[0]
+    assert first(torch.full((1, 3, 24, 24), 0.7))[..., 4:-4, 4:-4].abs().max() < 1e-5
+    assert (ARCNN()(x) - x).abs().max() > 0.1
 
 
 def test_dmcnns_rectify_unit_keeps_luma_within_half_a_step():
