@@ -16,10 +16,10 @@ arguments that returns one::
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.util
 import re
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from dagn_pre import __version__, architectures, weights
-from dagn_pre.errors import UsageError, WeightsError
+from dagn_pre.errors import DagnPreError, UsageError, WeightsError
 from dagn_pre.networks.arcnn import ARCNNConfig
 from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.networks.dagn import DAGNConfig
@@ -71,7 +71,7 @@ class Model:
         per_quality: whether the method has one model per QF.
         thop: whether thop counts its operations rightly.
         whole: whether the network takes whole images.
-        version: told apart from others of that name in results and caches, beside the weights.
+        version: of the model, where ``weights`` names no file: results and caches tell versions apart.
     """
 
     name: str
@@ -111,6 +111,8 @@ class Loaded:
 
 
 _registry: dict[str, Model] = {}
+_asked = False  # other packages, for their models
+_lock = threading.RLock()
 
 
 def register(model: Model) -> Model:
@@ -121,9 +123,17 @@ def register(model: Model) -> Model:
     return model
 
 
-@functools.lru_cache(maxsize=1)
 def _plugins() -> None:
     """Register what other packages offer, once; one that fails is named in a warning and left out."""
+    global _asked
+    with _lock:  # the same thread may come back: a package may look at the registry
+        if _asked:
+            return
+        _asked = True
+        _register_plugins()
+
+
+def _register_plugins() -> None:
     for entry in entry_points(group=GROUP):
         try:
             found = entry.load()
@@ -170,12 +180,14 @@ def get(model: str | Path) -> Model:
 
 
 def quality_files(template: Path) -> dict[int, Path]:
-    """{QF: file} of the files that a path with ``{qf}`` in its name stands for, by rising QF."""
+    """{QF: file} of the files that a path with ``{qf}`` in its name stands for, by rising QF; WeightsError for two of one."""
     pattern = re.compile(r"(\d{1,3})".join(map(re.escape, template.name.split("{qf}", 1))))
     found = {}
     for path in template.parent.glob("*") if template.parent.is_dir() else ():
         match = pattern.fullmatch(path.name)
         if match and 1 <= int(match[1]) <= 100:
+            if int(match[1]) in found:
+                raise WeightsError(f"{path} and {found[int(match[1])].name} are both for QF {int(match[1])}: keep one")
             found[int(match[1])] = path
     return dict(sorted(found.items()))
 
@@ -206,7 +218,15 @@ def load(model: str | Path) -> Loaded:
         return Loaded(found, metadata.card)
     if not known.ready():
         raise WeightsError(f"{known.name}: {known.description}; pass the path of the weights instead of the name")
-    return Loaded(known.build().eval().requires_grad_(False))
+    try:
+        built = known.build()
+        if not isinstance(built, RestorationModel):
+            raise TypeError(f"its build gives a {type(built).__name__}, not a RestorationModel")
+    except DagnPreError:
+        raise
+    except Exception as error:  # somebody else's code: anything may be wrong with it
+        raise WeightsError(f"model {known.name!r} cannot be built: {type(error).__name__}: {error}") from error
+    return Loaded(built.eval().requires_grad_(False))
 
 
 def network(model: str | Path | NetworkConfig) -> nn.Module:
@@ -224,7 +244,8 @@ def network(model: str | Path | NetworkConfig) -> nn.Module:
         config = weights.read_metadata(known.weights).config
     if config is not None:
         return architectures.counted(config)
-    return (known.network or known.build)()
+    with torch.device("cpu"):  # other makers' constructors and loaders read numbers out of tensors
+        return (known.network or known.build)()
 
 
 def cost(model: str | Path | NetworkConfig, side: int = 512) -> tuple[int, int]:
@@ -262,15 +283,20 @@ def fingerprint(model: str | Path) -> str:
     known = get(model)
     if known.config is not None:
         weights.read_metadata(known.weights)
-    files = known.files()
-    if len(files) == 1:
-        return hashlib.sha256(files[0].read_bytes()).hexdigest()
-    parts = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
-    if not files:
-        if known.weights is not None:
-            raise WeightsError(f"{known.name}: {known.description}; pass the path of the weights instead of the name")
-        parts = [known.name, known.version]
+        return _sha256(known.weights)
+    if not known.ready():
+        raise WeightsError(f"{known.name}: {known.description}; pass the path of the weights instead of the name")
+    if str(model) in _registry:
+        parts = [known.name, known.version, *map(_sha256, known.files())]
+    elif known.per_quality:
+        parts = ["per QF", *(f"{quality}: {_sha256(path)}" for quality, path in quality_files(known.weights).items())]
+    else:
+        parts = ["of another maker", _sha256(known.weights)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _fbcnn(values: dict) -> Callable[[], nn.Module]:
@@ -281,8 +307,7 @@ def _spandrel(architecture: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         from dagn_pre.peers import foreign
 
-        with torch.device("cpu"):  # their constructors read numbers out of tensors
-            return foreign.published(architecture)
+        return foreign.published(architecture)
 
     return build
 

@@ -75,7 +75,7 @@ class RestorationModel(nn.Module):
         blind: whether :meth:`blind_quality` tells a QF.
         dial: whether a QF set by hand (``Facts.assumed``) changes anything.
         tiles: whether the image may be cut into tiles.
-        autocast: whether :meth:`restore` may run in half precision.
+        autocast: whether :meth:`restore` may run in half precision, and half: whether float16 will do for it.
         qualities: the QFs that there is a model for, where there is one per QF; None: one model for all.
     """
 
@@ -86,6 +86,7 @@ class RestorationModel(nn.Module):
     dial: bool = False
     tiles: bool = True
     autocast: bool = True
+    half: bool = True
     qualities: tuple[int, ...] | None = None
 
     def pad(self, x: Tensor) -> Tensor:

@@ -9,12 +9,13 @@ import warnings
 import weakref
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from dagn_pre import codec, images, models
@@ -248,13 +249,34 @@ class Restorer:
             opened, name = images.open_image(source), images.label(source)
         else:
             raise ImageError(f"an image must be a path, bytes, a PIL image, an array or a tensor, not {type(source).__name__}")
-        known = known or codec.header_quality(opened)
-        data = None
-        if self.model.needs == "file" and opened.format == "JPEG":
-            path = source if isinstance(source, (str, Path)) else getattr(source, "filename", None)
-            data = source if isinstance(source, bytes) else Path(path).read_bytes() if path else None
+        header = codec.header_quality(opened)
+        if known is None:
+            known = header
+        elif header is not None:  # a hint knows better how good the image is, the header how it was written
+            known = replace(known, tables=header.tables, subsampling=header.subsampling)
         pixels = images.Pixels.of(opened, name)
+        data = self._file(source, opened, pixels, name) if self.model.needs == "file" else None
         return _Item(source, pixels.rgb, known, pixels, opened, data)
+
+    @staticmethod
+    def _file(source: ImageLike, opened: Image.Image, pixels: images.Pixels, name: str) -> bytes | None:
+        """The bytes of a JPEG, for models that decode it themselves; None for other images.
+
+        Raises:
+            ImageError: a PIL image that is not, or no longer, what the file holds that it was opened from.
+        """
+        path = source if isinstance(source, (str, Path)) else getattr(source, "filename", None)
+        if not isinstance(opened, JpegImageFile) or not (isinstance(source, bytes) or path):
+            return None
+        if isinstance(source, bytes):
+            return source
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise ImageError(f"{name}: {error.strerror or error}") from error
+        if isinstance(source, Image.Image) and not np.array_equal(codec.decode(data), pixels.rgb):
+            raise ImageError(f"{name}: has been changed since it was opened, and this model works on the file; give the path")
+        return data
 
     def _close(self, item: _Item, restored: Tensor | None, channel_order: str):
         """Give back what came in, with ``restored`` pixels, (3, H, W) uint8 RGB; None for untouched."""
@@ -336,7 +358,7 @@ class Restorer:
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         # Switched off also where the caller's own autocast is on, as in training with AMP.
-        if self.dtype == torch.float32 or not self.model.autocast:
+        if self.dtype == torch.float32 or not self.model.autocast or (self.dtype == torch.float16 and not self.model.half):
             return torch.autocast(self.device.type, enabled=False)
         return torch.autocast(self.device.type, self.dtype)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 HELP = "List the models: source, parameters, cost, weights, and what each is told about the quality (--json: with their cards)."
 EXAMPLE = "dagn-pre models --json"
@@ -68,6 +69,8 @@ def row(name: str) -> dict:
             found["thop_macs_512"] = models.thop_macs(name)
     except DagnPreError:  # an extra is missing; the row says so by what it lacks
         pass
+    except Exception as error:  # another package's model
+        print(f"warning: model {name!r} cannot be built: {type(error).__name__}: {error}", file=sys.stderr)
     return found
 
 

@@ -9,13 +9,15 @@ from typing import Any, ClassVar
 class NetworkConfig:
     """Base of the frozen dataclasses that say a network's shape; ``architecture`` is its name in weights files.
 
-    ``free`` names the tuples whose length is not fixed; ``dial`` and ``blind`` are the model's.
+    ``free`` names the tuples whose length is not fixed; ``dial`` and ``blind`` are the model's; ``tables``
+    says whether quantisation tables change what it does.
     """
 
     architecture: ClassVar[str]
     free: ClassVar[tuple[str, ...]] = ()
     dial: ClassVar[bool] = False
     blind: ClassVar[bool] = False
+    tables: ClassVar[bool] = False
 
     @classmethod
     def from_dict(cls, values: dict) -> Any:

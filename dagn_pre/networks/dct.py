@@ -32,6 +32,7 @@ def full_precision(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 @functools.lru_cache(maxsize=8)
+@torch.inference_mode(False)  # else what is first made while restoring could not be trained with
 def _colour(device: torch.device) -> Tensor:
     """(3, 3): rows give Y, Cb, Cr of an RGB triple, centred chroma."""
     rows = [[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]]
@@ -39,11 +40,13 @@ def _colour(device: torch.device) -> Tensor:
 
 
 @functools.lru_cache(maxsize=8)
+@torch.inference_mode(False)  # else what is first made while restoring could not be trained with
 def _inverse_colour(device: torch.device) -> Tensor:
     return torch.linalg.inv(_colour(torch.device("cpu")).double()).float().to(device)
 
 
 @functools.lru_cache(maxsize=8)
+@torch.inference_mode(False)  # else what is first made while restoring could not be trained with
 def _basis(device: torch.device) -> Tensor:
     """(8, 8) orthonormal DCT-II: row u is the u-th cosine."""
     eight = torch.arange(8.0, device="cpu")

@@ -31,6 +31,7 @@ class DMCNNConfig(NetworkConfig):
     architecture = "dmcnn"
     free = ("dilations",)
     dial = True
+    tables = True
     widths: tuple[int, int, int] = (64, 128, 256)
     dilations: tuple[int, ...] = (2, 4, 8)
 
@@ -109,6 +110,7 @@ class DMCNN(RestorationModel):
     """
 
     dial = True
+    tables = True
     receptive_radius = 152
 
     def __init__(self, config: DMCNNConfig | None = None) -> None:

@@ -35,6 +35,7 @@ class QGACConfig(NetworkConfig):
 
     architecture = "qgac"
     dial = True
+    tables = True
     features: int = 256
     planes: int = 64
     frequency_features: int = 4

@@ -84,7 +84,7 @@ class FBCNN(RestorationModel):
         assumed = [one.assumed for one in facts]
         if None not in assumed:
             return Known(torch.tensor([[1 - value / 100] for value in assumed], device=x.device), None)
-        top, left = ((side // 2 - 512) // 8 * 8 for side in x.shape[-2:])
+        top, left = (max(0, side // 2 - 512) // 8 * 8 for side in x.shape[-2:])
         output, quality = self.predict(x if small else x[..., top : top + 1024, left : left + 1024])
         return Known(quality, output if small else None)
 

@@ -21,6 +21,8 @@ try:
 except ImportError as error:
     raise DagnPreError(f'checkpoints of other makers need the peers extra ({error}): pip install "dagn-pre[peers]"') from error
 
+DAMAGED = (zipfile.BadZipFile, SafetensorError)
+
 spandrel_extra_arches.install(ignore_duplicates=True)  # Restormer among them; some are licensed for research alone
 
 
@@ -41,7 +43,7 @@ class Foreign(RestorationModel):
         self.network = descriptor.model
         self._descriptor = descriptor  # pads to what the network asks for, and calls it as it wants to be called
         self.grey = descriptor.input_channels == 1
-        self.autocast = descriptor.supports_bfloat16
+        self.autocast, self.half = descriptor.supports_bfloat16, descriptor.supports_half
 
     def restore(self, x: Tensor, guidance: None) -> Tensor:
         images = x.flatten(0, 1)[:, None] if self.grey else x
@@ -59,12 +61,12 @@ def read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                return {key: torch.from_numpy(arrays[key]) for key in arrays}
+                return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = f"since it is no pickle of plain tensors and may run code ({str(error).splitlines()[0]})"
         raise WeightsError(f"{path}: refused, {reason}") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError, *DAMAGED) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path}: damaged or not a checkpoint ({reason})") from error
     if not isinstance(found, dict):
@@ -85,7 +87,7 @@ def load(path: Path) -> RestorationModel:
     except spandrel.UnsupportedModelError as error:
         known = ", ".join(architectures())
         raise WeightsError(f"{path}: no known architecture has these keys; known: {known}") from error
-    except (RuntimeError, KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
+    except Exception as error:  # its detection reads numbers and shapes out of whatever the file holds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path}: looks like a known architecture, but does not fit it ({reason})") from error
     found = descriptor.architecture.id

@@ -29,6 +29,7 @@ class PerQuality(RestorationModel):
         self.stride = max(model.stride for model in each)
         self.receptive_radius = max(model.receptive_radius for model in each)
         self.tiles, self.autocast = all(model.tiles for model in each), all(model.autocast for model in each)
+        self.half = all(model.half for model in each)
 
     def guide(self, x: Tensor, facts: Sequence[Facts]) -> list[tuple[RestorationModel, Any]]:
         """One model and its guidance for each image."""

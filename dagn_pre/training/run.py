@@ -80,6 +80,9 @@ def check_config(config: Config, source: object) -> Config:
         raise ConfigError(f"{source}: architecture {config.architecture!r} is not for stage {config.stage}")
     if config.architecture not in ARCHITECTURES:
         raise ConfigError(f"{source}: architecture must be one of {', '.join(ARCHITECTURES)}, not {config.architecture!r}")
+    on_blocks = config.architecture in ("dmcnn", "qgac")
+    if on_blocks and (not config.aligned or config.p_444):
+        raise ConfigError(f"{source}: {config.architecture} works on the file's 4:2:0 blocks: aligned = True and p_444 = 0")
     try:
         architectures.config(config.architecture, config.network.to_dict())
     except (TypeError, ValueError) as error:

@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from dagn_pre import models
 from dagn_pre.errors import UsageError
 from dagn_pre.integrations.openmmlab.deferred import KEY, replay
 from dagn_pre.restorer import check_options, shared_restorer
@@ -35,12 +36,14 @@ class Restoring:
 
     def __init__(self, *args, restorer: dict | None = None, **kwargs) -> None:
         """``restorer``: options of :class:`dagn_pre.Restorer` without ``device``, which is the model's; the rest is the
-        host's. Raises UsageError for an option outside its range."""
+        host's. Raises UsageError for an option outside its range, and for a model that works on files."""
         super().__init__(*args, **kwargs)
         self.restorer_options = dict(restorer or {})
         if "device" in self.restorer_options:
             raise UsageError("restorer takes no device in a preprocessor: it restores where the model is; leave it out")
-        check_options(**self.restorer_options)
+        model = check_options(**self.restorer_options).model
+        if models.get(model).needs == "file":
+            raise UsageError(f"model {str(model)!r} works on files, and a preprocessor has tensors: use the transform")
         self.last: tuple[list[Tensor], list, list[Tensor]] | None = None  # images, hints, restored
         self.warned = False
 

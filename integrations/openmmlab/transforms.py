@@ -196,12 +196,12 @@ class DAGNRestore(BaseTransform):
         needs = models.get(options.model).needs
         known = quality and quality.value
         if needs == "file":
-            if known is not None and options.quality is None and known >= options.max_quality:
+            if options.strength == 0 or (known is not None and options.quality is None and known >= options.max_quality):
                 return image, False
             return self.decoded(options, quality, results), False
         if self.cache is None or not image.size:
             return shared_restorer(**vars(options))(image, quality=quality, channel_order="bgr"), False
-        if needs == "tables" and quality is not None:
+        if quality is not None and (needs == "tables" or getattr(models.get(options.model).config, "tables", False)):
             known = [quality.value, quality.tables, quality.subsampling]
         key = cache.digest(image, known_quality=known, weights=weights(options.model), **identity(options))
         data = self.cache.get(key, "png")
@@ -222,11 +222,18 @@ class DAGNRestore(BaseTransform):
     def decoded(self, options: Options, quality: codec.Quality | None, results: dict) -> np.ndarray:
         """BGR pixels by a model that decodes the file itself: what JPEGCompress wrote, else the one at img_path."""
         data, path = results.get("jpeg_data"), results.get("img_path")
-        if data is None and path:
-            data = fileio.get(path, backend_args=self.backend_args)
+        try:
+            if data is None and path:
+                data = fileio.get(path, backend_args=self.backend_args)
+        except OSError as error:
+            raise ImageError(f"model {options.model!r} works on the file, which cannot be read ({error})") from error
         if data is None:
             raise ImageError(f"model {options.model!r} works on JPEG files, and there is none")
-        return np.ascontiguousarray(shared_restorer(**vars(options))(data, quality=quality)[..., ::-1])
+        restored = shared_restorer(**vars(options))(data, quality=quality)
+        if restored.shape != results["img"].shape:
+            sizes = f"{restored.shape[1]}x{restored.shape[0]}, not {results['img'].shape[1]}x{results['img'].shape[0]}"
+            raise ImageError(f"model {options.model!r} decodes the file itself, and upright it is {sizes} as loaded")
+        return np.ascontiguousarray(restored[..., ::-1])
 
     def __repr__(self) -> str:
         options = dict(self.options, on_error=self.on_error, backend_args=self.backend_args)

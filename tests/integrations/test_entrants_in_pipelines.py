@@ -8,8 +8,10 @@ import torch
 from mmcv.transforms import LoadImageFromFile
 
 from dagn_pre import Restorer, codec
-from dagn_pre.errors import ImageError
+from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress
+from dagn_pre.integrations.openmmlab.insert.plan import check_restorer
+from dagn_pre.integrations.openmmlab.preprocessors import preprocessor
 from dagn_pre.networks.qgac import QGAC, QGACConfig
 from dagn_pre.weights import save
 from tests.conftest import photograph, randomised
@@ -51,6 +53,18 @@ def test_the_file_reaches_a_decoder(tmp_path):
     assert np.array_equal(DAGNRestore("libjpeg-plain")(loaded)["img"][..., ::-1], expected)
     with pytest.raises(ImageError, match="works on JPEG files, and there is none"):
         DAGNRestore("libjpeg-plain")({"img": photograph()})
+    with pytest.raises(ImageError, match="upright it is 96x64, not 32x32 as loaded"):
+        DAGNRestore("libjpeg-plain")({"img": photograph(32, 32), "img_path": str(tmp_path / "a.jpg")})
+    gone = {"img": photograph(), "img_path": str(tmp_path / "gone.jpg")}
+    assert DAGNRestore("libjpeg-plain", on_error="pass")(gone)["dagn_restored"] is False
+    assert DAGNRestore("libjpeg-plain", strength=0)(dict(results))["img"] is results["img"]
+
+
+def test_a_preprocessor_has_no_files():
+    with pytest.raises(UsageError, match="works on files, and a preprocessor has tensors"):
+        check_restorer("libjpeg", {})
+    with pytest.raises(UsageError, match="works on files, and a preprocessor has tensors"):
+        preprocessor("DAGNDetDataPreprocessor")(restorer={"model": "libjpeg"})
 
 
 def test_pictures_without_tables_are_named_passed_or_assumed(qgac):

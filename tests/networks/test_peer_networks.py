@@ -131,6 +131,23 @@ def test_frequencies_and_planes_are_inverse():
     assert torch.equal(by_plane(by), planes)
 
 
+def test_what_was_first_made_while_restoring_can_be_trained_with():
+    for cached in (dct._basis, dct._colour, dct._inverse_colour):
+        cached.cache_clear()
+    model = DMCNN(DMCNNConfig((8, 8, 8), (2,)))
+    with torch.inference_mode():
+        model(torch.rand(1, 3, 16, 16))
+    model(torch.rand(1, 3, 16, 16)).sum().backward()
+
+
+def test_a_narrow_panorama_tells_its_qf_by_its_centre(monkeypatch):
+    model, seen = FBCNN(FBCNNConfig((8, 8, 8, 16), 1)).eval(), []
+    monkeypatch.setattr(model, "predict", lambda x, quality=None: seen.append(x.shape[-2:]) or (x, torch.zeros(1, 1)))
+    for shape in ((1000, 5000), (3000, 2000)):
+        model.guide(torch.empty(1, 3, 1, 1).expand(1, 3, *shape), [Facts()])
+    assert [tuple(shape) for shape in seen] == [(1000, 1024), (1024, 1024)]
+
+
 def test_fbcnn_predicts_takes_and_keeps_its_qf():
     torch.manual_seed(0)
     model = randomised(FBCNN(FBCNNConfig((8, 8, 8, 16), 1))).eval()

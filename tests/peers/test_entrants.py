@@ -77,6 +77,14 @@ def test_libjpeg_wants_a_file(tmp_path):
     path.write_bytes(codec.encode(photograph(), 30))
     with Image.open(path) as opened:  # Pillow knows where it is from
         assert np.array_equal(np.asarray(restorer(opened)), restorer(path))
+        opened.putpixel((0, 0), (255, 0, 0))
+        with pytest.raises(ImageError, match=r"a\.jpg: has been changed since"):
+            restorer(opened)
+    opened = Image.open(path)
+    opened.load()
+    path.unlink()
+    with pytest.raises(ImageError, match=r"a\.jpg: No such file"):
+        restorer(opened)
 
 
 def test_cmyk_is_refused_by_name(tmp_path):
@@ -128,6 +136,7 @@ def test_a_jpegs_own_tables_and_subsampling_are_used(qgac, tmp_path):
     pixels = codec.decode(path.read_bytes())
     assert np.array_equal(restorer(path), restorer(pixels, quality=known))
     assert (restorer(path) != restorer(pixels, quality=known.value)).any()
+    assert np.array_equal(restorer(path, quality=60), restorer(path))  # a hint decides about skipping alone
 
 
 # -- one model per QF ----------------------------------------------------------------------------------------------------
@@ -169,6 +178,23 @@ def test_another_qf_takes_the_nearest_with_a_warning_or_is_refused(per_quality):
         restorer(grey)
 
 
+def test_which_file_is_for_which_qf_is_told_apart(per_quality, tmp_path):
+    files = {quality: tmp_path / f"m{quality}.safetensors" for quality in (10, 40, 50)}
+    for quality in (10, 40):
+        files[quality].write_bytes((per_quality.parent / f"arcnn_q{quality}.safetensors").read_bytes())
+    template, grey = tmp_path / "m{qf}.safetensors", np.full((16, 16, 3), 100, np.uint8)
+    before = Restorer(template, device="cpu", max_quality=101)
+    alone = Restorer(files[40], device="cpu", max_quality=101)
+    files[40].rename(files[50])
+    files[10].rename(files[40])
+    after = Restorer(template, device="cpu", max_quality=101)
+    assert len({before.fingerprint, after.fingerprint, alone.fingerprint}) == 3
+    assert after.model.qualities == (40, 50) and (after(grey, quality=50) == 140).all()
+    (tmp_path / "m040.safetensors").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"m0?40\.safetensors.* both for QF 40"):
+        Restorer(template, device="cpu")
+
+
 def test_no_file_for_any_qf(tmp_path):
     with pytest.raises(WeightsError, match=r"swinir_\{qf\}\.pth: no such weights files"):
         Restorer(tmp_path / "swinir_{qf}.pth", device="cpu")
@@ -189,14 +215,18 @@ def entry_points(monkeypatch):
     def offer(*found: EntryPoint) -> None:
         monkeypatch.setattr(models, "entry_points", lambda group: found)
         monkeypatch.setattr(models, "_registry", dict(models._registry))
-        models._plugins.cache_clear()
+        monkeypatch.setattr(models, "_asked", False)
 
     yield offer
-    models._plugins.cache_clear()
 
 
 def brighter() -> models.Model:
     return models.Model("brighter", build=Brighter, description="adds a tenth")
+
+
+def curious() -> models.Model:
+    assert models.get("arcnn").config is not None
+    return models.Model("curious", build=lambda: float("no number"))
 
 
 def fails() -> models.Model:
@@ -214,6 +244,18 @@ def test_a_package_adds_a_model(entry_points):
     assert (Restorer("brighter", device="cpu", max_quality=101)(grey) == 126).all()
     with pytest.raises(UsageError, match="no effect"):
         Restorer("brighter", device="cpu", quality=10)
+
+
+def test_a_package_may_look_at_the_registry_and_fail_later(entry_points, capsys):
+    entry_points(entry("curious", "curious"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert models.names().count("curious") == 1
+    with pytest.raises(WeightsError, match="'curious' cannot be built: ValueError: could not convert"):
+        Restorer("curious", device="cpu")
+    assert main(["models"]) == 0
+    captured = capsys.readouterr()
+    assert "model 'curious' cannot be built" in captured.err and "dagn-s" in captured.out
 
 
 def test_a_broken_package_is_named_and_left_out(entry_points):

@@ -99,6 +99,12 @@ def test_an_architecture_that_does_not_fit_the_stage_is_named(photos, architectu
         load_stages("peers/arcnn", options("arcnn", photos, architecture=architecture))
 
 
+@pytest.mark.parametrize("values", [{"aligned": False}, {"p_444": 0.5}])
+def test_networks_on_blocks_want_aligned_pairs(photos, values):
+    with pytest.raises(ConfigError, match="qgac works on the file's 4:2:0 blocks"):
+        load_stages("peers/qgac-s", options("qgac-s", photos, **values))
+
+
 def test_a_shape_that_the_architecture_does_not_have_is_named(photos, tmp_path, capsys):
     pairs = [f"{key}={value}" for key, value in options("arcnn", photos, **{"network.depth": 3}).items()]
     assert main(["train", "peers/arcnn", "--work-dir", str(tmp_path), "--cfg-options", *pairs]) == 1

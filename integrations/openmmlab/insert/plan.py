@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from mmengine.config import Config, ConfigDict
 from mmengine.config.lazy import LazyObject
 
+from dagn_pre import models
 from dagn_pre.codec import check_quality
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.integrations.openmmlab.deferred import DAGNDefer, type_name, why_not
@@ -132,6 +133,8 @@ def check_restorer(model: str, options: dict) -> None:
             why = "it restores where the model is" if name == "device" else "it is the DAGNRestore transform's"
             raise UsageError(f"a preprocessor takes no {name}, {why}; leave it out, or choose where='transform'")
     check_options(model=model, **options)
+    if models.get(model).needs == "file":
+        raise UsageError(f"model {model!r} works on files, and a preprocessor has tensors: choose where='transform'")
 
 
 def edit_for(path: str, pipeline: list, loader: dict, steps: list[dict]) -> Edit:
