@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import multiprocessing
 import statistics
 import time
@@ -173,7 +174,12 @@ def markdown(rows: list[dict]) -> str:
         lines.append([row["method"] + "*" * row["quoted"], f"{row['side']}x{row['side']}", about, *cells])
     notes = list(NOTES)
     if any(row["thop_macs"] is None for row in rows if not row["quoted"]):
-        notes.append("thop is not installed: pip install thop fills its column.")
+        missing = importlib.util.find_spec("thop") is None
+        notes.append(
+            "thop is not installed: pip install thop fills its column."
+            if missing
+            else "thop: - where there is nothing to count, or where it leaves out most of it (attention)."
+        )
     return "\n".join([*aligned(lines, numbers_from=3), "", *(f"- {note}" for note in notes)])
 
 

@@ -101,6 +101,11 @@ class Model:
         """Whether it can restore now: its weights are here, or it needs none."""
         return self.weights is None or bool(self.files())
 
+    def check_ready(self) -> None:
+        """Raise WeightsError, saying where the weights are, unless ready."""
+        if not self.ready():
+            raise WeightsError(f"{self.name}: {self.description}; pass the path of the weights instead of the name")
+
 
 @dataclass
 class Loaded:
@@ -216,8 +221,7 @@ def load(model: str | Path) -> Loaded:
     if known.config is not None:
         found, metadata = weights.load(known.weights)
         return Loaded(found, metadata.card)
-    if not known.ready():
-        raise WeightsError(f"{known.name}: {known.description}; pass the path of the weights instead of the name")
+    known.check_ready()
     try:
         built = known.build()
         if not isinstance(built, RestorationModel):
@@ -265,12 +269,14 @@ def cost(model: str | Path | NetworkConfig, side: int = 512) -> tuple[int, int]:
 def thop_macs(model: str | Path | NetworkConfig, side: int = 512) -> int | None:
     """Multiply-accumulates as the paper's Table III counts them, by ``thop``; None if that is missing or miscounts it."""
     known = model if isinstance(model, NetworkConfig) else get(model)
-    if importlib.util.find_spec("thop") is None or not getattr(known, "thop", True) or not cost(model, 16)[0]:
+    if importlib.util.find_spec("thop") is None or not getattr(known, "thop", True):
         return None
     from thop import profile
 
     with torch.device("meta"):  # shapes are enough for counting
         counted, image = network(model).eval().to("meta"), torch.empty(1, 3, side, side)
+    if not any(True for _ in counted.parameters()):
+        return None
     return int(profile(counted, (image,), verbose=False)[0])
 
 
@@ -284,8 +290,7 @@ def fingerprint(model: str | Path) -> str:
     if known.config is not None:
         weights.read_metadata(known.weights)
         return _sha256(known.weights)
-    if not known.ready():
-        raise WeightsError(f"{known.name}: {known.description}; pass the path of the weights instead of the name")
+    known.check_ready()
     if str(model) in _registry:
         parts = [known.name, known.version, *map(_sha256, known.files())]
     elif known.per_quality:

@@ -193,15 +193,15 @@ class DAGNRestore(BaseTransform):
     def restore(self, image: np.ndarray, quality: codec.Quality | None, results: dict) -> tuple[np.ndarray, bool]:
         """The restored image, or ``image`` itself if it needs nothing, and whether the cache knew that."""
         options = check_options(**{**self.options, "device": usable_device(self.options["device"])})
-        needs = models.get(options.model).needs
+        model = models.get(options.model)
         known = quality and quality.value
-        if needs == "file":
+        if model.needs == "file":
             if options.strength == 0 or (known is not None and options.quality is None and known >= options.max_quality):
                 return image, False
             return self.decoded(options, quality, results), False
         if self.cache is None or not image.size:
             return shared_restorer(**vars(options))(image, quality=quality, channel_order="bgr"), False
-        if quality is not None and (needs == "tables" or getattr(models.get(options.model).config, "tables", False)):
+        if quality is not None and (model.needs == "tables" or getattr(model.config, "tables", False)):
             known = [quality.value, quality.tables, quality.subsampling]
         key = cache.digest(image, known_quality=known, weights=weights(options.model), **identity(options))
         data = self.cache.get(key, "png")

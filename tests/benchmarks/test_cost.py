@@ -83,4 +83,5 @@ def test_models_are_timed_in_turns_against_the_first(tiny_weights, monkeypatch):
     mine = {row["method"]: row for row in rows if not row["quoted"]}
     assert mine["tiny"]["ratio"] == 1 and mine["identity"]["ratio"] < 1
     assert (mine["identity"]["parameters"], mine["identity"]["macs"], mine["identity"]["thop_macs"]) == (0, 0, None)
+    assert "thop is not installed" not in cost.markdown(rows)
     assert "| ratio |" in cost.markdown(rows)
