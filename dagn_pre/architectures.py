@@ -18,7 +18,8 @@ class Architecture:
     Attributes:
         module: import path.
         config: name of its :class:`NetworkConfig` there.
-        model: name of its :class:`RestorationModel` there, made from a config.
+        model: name of its :class:`RestorationModel` there, made from a config; of ``side_information`` it is not one, but
+            what conditions one.
     """
 
     module: str
@@ -38,6 +39,8 @@ ARCHITECTURES = {
     "arcnn": Architecture("dagn_pre.networks.arcnn", "ARCNNConfig", "ARCNN"),
     "dmcnn": Architecture("dagn_pre.networks.dmcnn", "DMCNNConfig", "DMCNN"),
     "qgac": Architecture("dagn_pre.networks.qgac", "QGACConfig", "QGAC"),
+    "edsr": Architecture("dagn_pre.networks.edsr", "EDSRConfig", "EDSR"),
+    "side_information": Architecture("dagn_pre.networks.side_information", "SideInformationConfig", "SideInformation"),
     "fbcnn": Architecture("dagn_pre.peers.fbcnn", "FBCNNConfig", "FBCNN"),
 }
 

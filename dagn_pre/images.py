@@ -168,9 +168,14 @@ def grey(rgb: np.ndarray) -> np.ndarray:
     return np.repeat(mean[..., None], 3, axis=2)
 
 
+def is_turned(image: Image.Image) -> bool:
+    """Whether ``image``'s EXIF orientation says that its pixels are not stored upright."""
+    return image.getexif().get(0x0112, 1) != 1
+
+
 def upright(rgb: np.ndarray, image: Image.Image) -> np.ndarray:
     """Turn an array as ``image``'s EXIF orientation says."""
-    if image.getexif().get(0x0112, 1) == 1:
+    if not is_turned(image):
         return rgb
     turned = Image.fromarray(rgb)
     turned.getexif()[0x0112] = image.getexif()[0x0112]

@@ -178,6 +178,8 @@ def get(model: str | Path) -> Model:
         return Model(path.stem, None, path, what, build=lambda: _per_quality(path), dial=True, per_quality=True)
     if path.suffix == ".safetensors" and weights.format_of(path).startswith("dagn-pre"):
         config = weights.read_metadata(path).config
+        if config.architecture == "side_information":
+            raise UsageError(f"{path}: holds side information and no restorer; give it as side_information (--side-weights)")
         return Model(path.stem, config, path, "weights given by path", dial=config.dial)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file; train it with dagn-pre train, or pass the path of one")

@@ -5,7 +5,7 @@ The runtime owns files, colour, padding, tiles, batches, device, dtype and the d
     x         (B, 3, H, W) float in [0, 1], RGB, sides padded by replication to multiples of ``stride``, on the device
     facts     one :class:`Facts` per image: what is known of its compression
     guidance = model.guide(x, facts)       once, on the whole image
-    output    = model.restore(x, guidance)   on the whole image, or on each tile of it
+    output    = model.restore(x, guidance)   on the whole image, or on each tile under model.window(guidance, ...)
 
 Other packages offer models through the entry point group ``dagn_pre.models``; see :mod:`dagn_pre.models`.
 """
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from dagn_pre import codec
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError, UsageError
+from dagn_pre.networks.side_information import Maps
 
 NEEDS = ("pixels", "tables", "file")
 
@@ -77,6 +78,8 @@ class RestorationModel(nn.Module):
         tiles: whether the image may be cut into tiles.
         autocast: whether :meth:`restore` may run in half precision, and half: whether float16 will do for it.
         qualities: the QFs that there is a model for, where there is one per QF; None: one model for all.
+        conditioned_channels: channels of the layers that side information can condition, as :meth:`condition` takes them;
+            () where it cannot. ``stride`` is then 16.
     """
 
     stride: int = 8
@@ -88,6 +91,7 @@ class RestorationModel(nn.Module):
     autocast: bool = True
     half: bool = True
     qualities: tuple[int, ...] | None = None
+    conditioned_channels: tuple[int, ...] = ()
 
     def pad(self, x: Tensor) -> Tensor:
         """Replicate the bottom and right border up to multiples of ``stride``."""
@@ -114,6 +118,14 @@ class RestorationModel(nn.Module):
             ImageError: an image that this model cannot restore; it is named.
         """
         return None
+
+    def condition(self, guidance: Any, maps: Maps) -> Any:
+        """Guidance that also holds side information: a pair of maps for each of ``conditioned_channels``."""
+        raise UsageError(f"{type(self).__name__} cannot be conditioned by side information")
+
+    def window(self, guidance: Any, top: int, left: int, height: int, width: int) -> Any:
+        """The guidance for a crop, in pixels and multiples of 16; by default the same for all, since few models' is spatial."""
+        return guidance
 
     def restore(self, x: Tensor, guidance: Any) -> Tensor:
         """Restore a padded image, or a crop of one that starts at multiples of 16, under the image's guidance.

@@ -22,6 +22,9 @@ from dagn_pre import codec, images, models
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.protocol import Facts
+from dagn_pre.side_information import adapter as adapters
+from dagn_pre.side_information.adapter import Adapter, carries, read
+from dagn_pre.side_information.segment import SegmentError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO_TILE = 1024
@@ -47,6 +50,7 @@ class Options:
     quality: int | None = None
     strict: bool = False
     assume_tables: bool = False
+    side_information: bool | str | Path = True
 
     def __post_init__(self) -> None:
         model = models.get(self.model)
@@ -57,6 +61,8 @@ class Options:
         for name, value in (("strict", self.strict), ("assume_tables", self.assume_tables)):
             if not isinstance(value, bool):
                 raise UsageError(f"{name} must be True or False, not {value!r}")
+        if not isinstance(self.side_information, (bool, str, Path)):
+            raise UsageError(f"side_information must be True, False or a weights file, not {self.side_information!r}")
         if self.dtype not in ("auto", *DTYPES):
             raise UsageError(f"dtype must be auto, {', '.join(DTYPES)}, not {self.dtype!r}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
@@ -103,7 +109,8 @@ class _Item:
     quality: Quality | None
     pixels: images.Pixels | None = None
     opened: Image.Image | None = None
-    data: bytes | None = None  # the file, for models that need it
+    data: bytes | None = None  # the file, for models that need it, and where it may hold side information
+    side: tuple[Adapter, np.ndarray] | None = None  # weights, and the symbols that were found for them
 
     @property
     def name(self) -> str:
@@ -140,11 +147,15 @@ class Restorer:
             is taken, with a warning.
         assume_tables: for models that need quantisation tables, or the QF: take IJG's standard ones for the QF that dagn-s
             reads from the pixels, where an image has none of its own (a PNG); otherwise that is an error.
+        side_information: use what the sender has added to a JPEG file (:mod:`dagn_pre.side_information`), where weights for
+            it are here; True takes the shipped ones, a path those of that file, False ignores it. What is damaged or
+            unknown is named in a warning, and the image restored as if it were not there.
 
     Attributes:
         model: the :class:`dagn_pre.protocol.RestorationModel` that does it.
         fingerprint: of the weights, as ``dagn_pre.models.fingerprint`` gives it.
         card: what the weights file says of itself; {} for other makers' files.
+        adapters: the weights of side information that it knows, by the four bytes that name them in files.
 
     Restorers of one model and device share its networks for as long as one of them lives.
 
@@ -169,8 +180,11 @@ class Restorer:
         quality: int | None = None,
         strict: bool = False,
         assume_tables: bool = False,
+        side_information: bool | str | Path = True,
     ) -> None:
-        self.options = Options(model, device, max_quality, strength, tile, overlap, dtype, quality, strict, assume_tables)
+        self.options = Options(
+            model, device, max_quality, strength, tile, overlap, dtype, quality, strict, assume_tables, side_information
+        )
         self.device = self.options.resolved_device()
         self.dtype = self.options.resolved_dtype(self.device)
         self.fingerprint = models.fingerprint(model)
@@ -184,12 +198,21 @@ class Restorer:
         radius = self.model.receptive_radius if overlap is None else overlap
         self.overlap = -(-radius // STRIDE) * STRIDE
         self._warned: set[int] = set()
+        self.adapters: dict[bytes, Adapter] = {}
+        if self.model.conditioned_channels and side_information is not False:
+            found = adapters.shipped(self.fingerprint)
+            if side_information is not True:
+                found = [adapters.matching(self.fingerprint, str(model), side_information)]
+            self.adapters = {one.identity: one for one in found}
+        elif not isinstance(side_information, bool):
+            raise UsageError(f"model {str(model)!r} cannot be conditioned by side information")
 
     def __call__(
         self,
         image: ImageLike | Sequence[ImageLike],
         quality: Hint | Sequence[Hint] = None,
         channel_order: str = "rgb",
+        data: bytes | None = None,
     ):
         """Restore one image or a list of them.
 
@@ -202,15 +225,19 @@ class Restorer:
             quality: what the caller knows of the QF, one for all or one per image. It decides only whether the image is
                 skipped (for more, see the constructor's ``quality``). None: a JPEG's header, else P_qf's blind estimate.
             channel_order: "rgb" or "bgr", of arrays and tensors only.
+            data: of one array or tensor, the bytes of the JPEG file that it was decoded from, for its side information.
 
         Raises:
             ImageError: an image that cannot be read or is refused; the file is named.
-            UsageError: quality outside 1..100, another channel order, quality hints that do not match the list.
+            UsageError: ``data`` for a list, quality outside 1..100, another channel order, quality hints that do not match
+                the list.
         """
         if channel_order not in ("rgb", "bgr"):
             raise UsageError(f"channel_order must be 'rgb' or 'bgr', not {channel_order!r}")
         if not isinstance(image, (list, tuple)):
-            return self._restore([image], [quality], channel_order)[0]
+            return self._restore([image], [quality], channel_order, data)[0]
+        if data is not None:
+            raise UsageError("data is the file of one array, and a list of images was given")
         hints = list(quality) if isinstance(quality, (list, tuple)) else [quality] * len(image)
         if len(hints) != len(image):
             raise UsageError(f"{len(hints)} quality hints were given for {len(image)} images")
@@ -255,7 +282,8 @@ class Restorer:
         elif header is not None:  # a hint knows better how good the image is, the header how it was written
             known = replace(known, tables=header.tables, subsampling=header.subsampling)
         pixels = images.Pixels.of(opened, name)
-        data = self._file(source, opened, pixels, name) if self.model.needs == "file" else None
+        wanted = self.model.needs == "file" or (self.adapters and carries(opened))
+        data = self._file(source, opened, pixels, name) if wanted else None
         return _Item(source, pixels.rgb, known, pixels, opened, data)
 
     @staticmethod
@@ -296,8 +324,10 @@ class Restorer:
             rgb = images.grey(rgb)
         return images.upright(rgb, item.opened)
 
-    def _restore(self, sources: list, hints: list, channel_order: str) -> list:
+    def _restore(self, sources: list, hints: list, channel_order: str, data: bytes | None = None) -> list:
         items = [self._open(source, hint, channel_order) for source, hint in zip(sources, hints)]
+        if data is not None and self.adapters and adapters.digest(data) and isinstance(sources[0], (np.ndarray, Tensor)):
+            items[0].data = data
         restored: list[Tensor | None] = [None] * len(items)
         groups = defaultdict(list)  # padded size -> indices
         stride = self.model.stride
@@ -305,9 +335,10 @@ class Restorer:
             if self.options.strength == 0 or self._skips(item):
                 continue
             self._check_facts(item)
+            item.side = self._side(item)
             height, width = item.size
-            groups[-(-height // stride), -(-width // stride)].append(index)
-        for (rows, columns), indices in groups.items():
+            groups[-(-height // stride), -(-width // stride), item.side and item.side[0].identity].append(index)
+        for (rows, columns, _), indices in groups.items():
             size = max(1, BATCH_PIXELS // (rows * columns * stride**2))
             for start in range(0, len(indices), size):
                 batch = indices[start : start + size]
@@ -343,6 +374,18 @@ class Restorer:
                 if quality not in self._warned:
                     self._warned.add(quality)
                     warnings.warn(f"{trained}; the one for {model.nearest(quality)} is taken", RuntimeWarning, stacklevel=4)
+
+    def _side(self, item: _Item) -> tuple[Adapter, np.ndarray] | None:
+        """The side information that an image's file holds, decoded; None where there is none, or none that can be used."""
+        if item.data is None or not self.adapters:
+            return None
+        try:
+            if item.opened is None and images.is_turned(images.open_image(item.data)):
+                raise SegmentError("side information of a file that EXIF turns, where the array has been turned")
+            return read(item.data, self.adapters, *item.size)
+        except SegmentError as error:
+            warnings.warn(f"{item.name}: {error}; restored without it", RuntimeWarning, stacklevel=4)
+            return None
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
@@ -383,6 +426,9 @@ class Restorer:
         skipped = [self._skips(item) for item in items]
         if all(skipped):
             return [None] * len(items)
+        if items[0].side is not None:  # then all of the batch have it, for the same weights
+            symbols = np.stack([item.side[1] for item in items])
+            guidance = self.model.condition(guidance, items[0].side[0].maps(symbols, self.device))
         output = torch.lerp(x, self._tiled(x, guidance).float(), float(self.options.strength))
         output = output.clamp(0, 1).mul(255).round().to(torch.uint8)
         return [
@@ -407,7 +453,8 @@ class Restorer:
                     bottom, right = min(top + tile, height), min(left + tile, width)
                     y, x0 = max(top - self.overlap, 0), max(left - self.overlap, 0)
                     crop = x[..., y : min(bottom + self.overlap, height), x0 : min(right + self.overlap, width)]
-                    restored = self.model.restore(crop.contiguous(memory_format=torch.channels_last), guidance)
+                    here = self.model.window(guidance, y, x0, *crop.shape[-2:])
+                    restored = self.model.restore(crop.contiguous(memory_format=torch.channels_last), here)
                     output[..., top:bottom, left:right] = restored[..., top - y : bottom - y, left - x0 : right - x0]
         return output
 

@@ -50,8 +50,10 @@ def plan(source: Path, target: Path, suffix: str, writable: tuple[str, ...]) -> 
     return pairs
 
 
-def run(pairs: list[tuple[Path, Path]], work: Callable[[Path, Path], None], overwrite: bool) -> int:
+def run(pairs: list[tuple[Path, Path]], work: Callable[[Path, Path], str | None], overwrite: bool) -> int:
     """Call ``work(input, output)`` for each pair, skipping outputs that exist; a bad file is reported and the others go on.
+
+    What ``work`` returns, if anything, is said beside "written" in the summary.
 
     Returns:
         1 if any file failed, else 0.
@@ -68,8 +70,8 @@ def run(pairs: list[tuple[Path, Path]], work: Callable[[Path, Path], None], over
             counts["skipped (exists already; --overwrite to redo)"] += 1
             continue
         try:
-            work(source, target)
-            counts["written"] += 1
+            note = work(source, target)
+            counts[f"written {note}" if note else "written"] += 1
         except UsageError:
             raise
         except (DagnPreError, OSError, SyntaxError, ValueError) as error:  # Pillow's writers raise all of these

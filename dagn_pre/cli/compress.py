@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dagn_pre.cli import batch
 
-HELP = "Compress images to JPEG at a quality factor."
+HELP = "Compress images to JPEG at a quality factor, with side information for the restorer if wanted."
 EXAMPLE = "dagn-pre compress originals/ jpeg-qf10/ --qf 10"
 
 
@@ -15,16 +15,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     batch.add_arguments(parser)
     parser.add_argument("--qf", type=int, required=True, help="quality factor, 1..100")
     parser.add_argument("--subsampling", default="4:2:0", help="of the chroma: 4:4:4, 4:2:2 or 4:2:0")
+    parser.add_argument("--side-info", action="store_true", help="add what lets dagn-pre restore it better; others skip it")
+    parser.add_argument("--lambda", dest="lambda_rate", type=float, metavar="L", help="of --side-info: higher is smaller")
+    parser.add_argument("--model", default="dagn-s", help="of --side-info: the restorer that it is for")
+    parser.add_argument("--side-weights", type=Path, metavar="F", help="of --side-info: weights of your own instead")
 
 
 def run(options: argparse.Namespace) -> int:
     from dagn_pre import codec
-    from dagn_pre.errors import ImageError
+    from dagn_pre.errors import ImageError, UsageError
     from dagn_pre.files import write_atomic
     from dagn_pre.images import JPEG_SUFFIXES, Pixels, metadata, open_image
 
     codec.check_quality(options.qf)
     codec.check_subsampling(options.subsampling)
+    encode = codec.encode
+    if options.side_info:
+        from dagn_pre.side_information import SideInformationEncoder
+
+        encode = SideInformationEncoder(options.model, options.lambda_rate, options.side_weights).encode
+    elif options.lambda_rate is not None or options.side_weights is not None:
+        raise UsageError("--lambda and --side-weights are about --side-info, which is not given")
 
     def work(source: Path, target: Path) -> None:
         image = open_image(source)
@@ -33,6 +44,6 @@ def run(options: argparse.Namespace) -> int:
             raise ImageError(f"{source}: has an alpha channel, which JPEG cannot hold; remove it first")
         plane = pixels.rgb[..., 0] if pixels.colour == "L" else pixels.rgb
         kept = {key: value for key, value in metadata(image).items() if key != "dpi"}
-        write_atomic(target, codec.encode(plane, options.qf, options.subsampling, **kept))
+        write_atomic(target, encode(plane, options.qf, options.subsampling, **kept))
 
     return batch.run(batch.plan(options.source, options.target, ".jpg", JPEG_SUFFIXES), work, options.overwrite)

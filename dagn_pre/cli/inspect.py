@@ -14,6 +14,7 @@ EXAMPLE = "dagn-pre inspect photo.jpg --json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="images or folders")
     parser.add_argument("--model", default="dagn-s", help="whose quality predictor estimates blind")
+    parser.add_argument("--side-weights", type=Path, metavar="F", help="weights of your own for the files' side information")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", action="store_true", help="print a JSON list, one object per file")
     parser.add_argument("--features", action="store_true", help="also draw both encoders' features of each file and its JPEG")
@@ -26,9 +27,13 @@ def run(options: argparse.Namespace) -> int:
     from dagn_pre.errors import DagnPreError, UsageError
     from dagn_pre.images import find_images, header
     from dagn_pre.restorer import Restorer
+    from dagn_pre.side_information import adapter
 
     features = _drawing_room() if options.features else None
-    restorer = (features.load if features else Restorer)(options.model, options.device)
+    restorer = features.load(options.model, options.device) if features else Restorer(options.model, options.device)
+    known = restorer.adapters
+    if options.side_weights:
+        known = {(own := adapter.load(options.side_weights)).identity: own}
     codec.check_quality(options.qf)
     paths = [path for given in options.files for path in (find_images(given) if given.is_dir() else [given])]
     if not paths:
@@ -47,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
                 "header_quality": info.quality.value if info.quality else None,
                 "standard_tables": info.quality.standard if info.quality else None,
                 "blind_quality": restorer.quality(path, blind=True).value,
+                "side_information": adapter.describe(path, known),
             }
             if features:
                 row["features"] = str(options.output / f"{path.name}-features.png")  # a.jpg and a.png have one each
@@ -81,5 +87,10 @@ def _line(row: dict) -> str:
         tables = "" if row["standard_tables"] else " (nearest; tables are not IJG's)"
         parts.append(f"header QF {row['header_quality']}{tables}")
     parts.append(f"blind QF {row['blind_quality']}")
+    side = row["side_information"]
+    if side:
+        found = "weights {weights}, lambda {lambda:g}, {columns}x{rows} symbols"
+        state = side["error"] or found.format(**side)
+        parts.append(f"side information of {side['bytes']} bytes, version {side['version']} ({state})")
     drawn = f"; features in {row['features']}" if "features" in row else ""
     return f"{row['file']}: {', '.join(parts)}{drawn}"

@@ -12,6 +12,7 @@ from dagn_pre.errors import DagnPreError, UsageError
 COMMANDS = (
     "restore",
     "compress",
+    "strip",
     "inspect",
     "insert",
     "bench",

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="with one model per QF, refuse images of a QF that none was trained for"
     )
+    parser.add_argument("--side-weights", type=Path, metavar="F", help="weights of your own for the files' side information")
+    parser.add_argument("--no-side-info", action="store_true", help="ignore the files' side information")
     parser.add_argument("--strength", type=float, default=1.0, help="0..1, scales the correction")
     parser.add_argument("--tile", type=int, help="side of the tiles; 0 never tiles; default: tiles large images")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
@@ -43,16 +45,20 @@ def run(options: argparse.Namespace) -> int:
     from dagn_pre.files import atomic_path
     from dagn_pre.images import JPEG_SUFFIXES, WRITABLE_SUFFIXES, Pixels, metadata, open_image, writer_options
     from dagn_pre.restorer import Restorer
+    from dagn_pre.side_information import adapter
 
     pairs = batch.plan(options.source, options.target, f".{options.format}", WRITABLE_SUFFIXES)
     names = ("model", "device", "max_quality", "strength", "tile", "dtype", "strict", "assume_tables")
-    restorer = Restorer(**{name: getattr(options, name) for name in names}, quality=options.assume_quality)
+    side = options.side_weights or not options.no_side_info
+    settings = {name: getattr(options, name) for name in names}
+    restorer = Restorer(**settings, quality=options.assume_quality, side_information=side)
 
-    def work(source: Path, target: Path) -> None:
+    def work(source: Path, target: Path) -> str | None:
         image = open_image(source)
         image.filename = str(source)  # errors name it
         restored = restorer(image)
-        if restored is image:  # untouched: write the kind that a restored one would have
+        restored_at_all = restored is not image
+        if not restored_at_all:  # untouched: write the kind that a restored one would have
             pixels = Pixels.of(image, str(source))
             restored = pixels.rebuild(pixels.rgb)
             restored.info = metadata(image)
@@ -62,5 +68,7 @@ def run(options: argparse.Namespace) -> int:
         settings = writer_options(target) | {key: upright.info[key] for key in ("exif", "icc_profile") if key in upright.info}
         with atomic_path(target) as path:
             upright.save(path, **settings)
+        side = adapter.describe(source, restorer.adapters) if restorer.adapters and restored_at_all else None
+        return side and ("without the side information it has" if side["error"] else "with side information")
 
     return batch.run(pairs, work, options.overwrite)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from dagn_pre.errors import UsageError
 from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig, Guidance
 from dagn_pre.networks.fold import fold_batch_norm
+from dagn_pre.networks.side_information import Maps, window
 from dagn_pre.protocol import Facts, RestorationModel
 
 
@@ -37,6 +39,10 @@ class BlindDAGN(RestorationModel):
     def receptive_radius(self) -> int:
         return self.network.receptive_radius
 
+    @property
+    def conditioned_channels(self) -> tuple[int, ...]:
+        return self.config.widths[2::-1]
+
     def check_dial(self, quality: int) -> None:
         super().check_dial(quality)
         if not self.quality.vectors[quality - 1].any():
@@ -50,6 +56,14 @@ class BlindDAGN(RestorationModel):
             raise ValueError("either all images of a batch have a QF set by hand or none")
         vectors = self.quality.vectors[torch.tensor([one.assumed - 1 for one in facts], device=x.device)]
         return self.network.guide(x, vectors)
+
+    def condition(self, guidance: Guidance, maps: Maps) -> Guidance:
+        return replace(guidance, side=maps)
+
+    def window(self, guidance: Guidance, top: int, left: int, height: int, width: int) -> Guidance:
+        if guidance.side is None:
+            return guidance
+        return replace(guidance, side=window(guidance.side, top, left, height, width))
 
     def restore(self, x: Tensor, guidance: Guidance) -> Tensor:
         return self.network.restore(x, guidance)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.networks.resnet import ResNetEncoder
+from dagn_pre.networks.side_information import Maps, conditioned
 
 
 @dataclass(frozen=True)
@@ -150,16 +151,21 @@ class Guidance:
         sensitive, insensitive: a (scale, shift) pair of (B, C_i, 1, 1) per DAGB.
         tokens: keys and values of the fusion module, (B, C, 85) each.
         sensitive_vector: (B, F) spatial mean of E_cs; P_qf reads the blind quality from it.
+        side: side information, one pair of maps per DAGB; the one part that is not the same all over the image.
     """
 
     sensitive: list[tuple[Tensor, Tensor]] | None = None
     insensitive: list[tuple[Tensor, Tensor]] | None = None
     tokens: tuple[Tensor, Tensor] | None = None
     sensitive_vector: Tensor | None = None
+    side: Maps | None = None
 
 
 class GuidedBlock(nn.Module):
-    """DAGB (eq. 11): up by 2, then compression-sensitive blocks, then compression-insensitive blocks."""
+    """DAGB (eq. 11): up by 2, then compression-sensitive blocks, then compression-insensitive blocks.
+
+    Side information, where there is some, conditions what the first of them takes.
+    """
 
     def __init__(self, inputs: int, channels: int, count: int) -> None:
         super().__init__()
@@ -167,8 +173,14 @@ class GuidedBlock(nn.Module):
         self.sensitive = nn.ModuleList(ResidualBlock(channels) for _ in range(count))
         self.insensitive = nn.ModuleList(ResidualBlock(channels) for _ in range(count))
 
-    def forward(self, x: Tensor, sensitive: tuple = (None, None), insensitive: tuple = (None, None)) -> Tensor:
-        x = self.up(x)
+    def forward(
+        self,
+        x: Tensor,
+        sensitive: tuple = (None, None),
+        insensitive: tuple = (None, None),
+        side: tuple[Tensor, Tensor | None] | None = None,
+    ) -> Tensor:
+        x = conditioned(self.up(x), side)
         for block in self.sensitive:
             x = block(x, *sensitive)
         for block in self.insensitive:
@@ -273,6 +285,7 @@ class DAGN(nn.Module):
                 features + skips.pop(),
                 guidance.sensitive[index] if guidance.sensitive else (None, None),
                 guidance.insensitive[index] if guidance.insensitive else (None, None),
+                guidance.side[index] if guidance.side else None,
             )
         output = self.tail(features + skips.pop())
         return output + x if self.config.residual else output

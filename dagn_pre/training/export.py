@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 
-from dagn_pre import __version__, architectures, weights
+from dagn_pre import __version__, architectures, models, weights
 from dagn_pre.errors import UsageError
 from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.blind_dagn import BlindDAGN
 from dagn_pre.networks.dagn import DAGN
+from dagn_pre.networks.side_information import SideInformation, SideInformationConfig
 from dagn_pre.protocol import RestorationModel
 from dagn_pre.training import checkpoint
+from dagn_pre.training.side_information import SideInformationStage
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -20,8 +23,10 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 def export(source: str | Path, output: str | Path, dtype: str = "float16") -> Path:
     """Write a safetensors file: batch norm folded, weights in ``dtype``, and what made them in its card.
 
+    Of stage side, whose trunk was trained too, the trunk is written beside it, as ``NAME-trunk.safetensors``.
+
     Args:
-        source: a checkpoint of stage dagn or peer, its folder, or a weights file (``.safetensors``) to convert.
+        source: a checkpoint of stage dagn, peer or side, its folder, or a weights file (``.safetensors``) to convert.
 
     Raises:
         UsageError: another dtype, or an output that is no ``.safetensors``.
@@ -36,14 +41,26 @@ def export(source: str | Path, output: str | Path, dtype: str = "float16") -> Pa
         model, metadata = weights.load(Path(source))
         card = metadata.card
     else:
-        model, card = _from_checkpoint(source)
+        state = checkpoint.read(source)
+        if state["stage"] == "side":
+            model, card = _side_information(source, state, output, dtype)
+        else:
+            model, card = _restorer(source, state), _card(state)
     card = {**card, "name": output.stem, "version": __version__, "dtype": dtype}
     weights.save(output, model, None, card, DTYPES[dtype])
     return output
 
 
-def _from_checkpoint(source: str | Path) -> tuple[RestorationModel, dict]:
-    state = checkpoint.read(source)
+def _card(state: dict) -> dict:
+    return {
+        "config_sha256": checkpoint.config_hash(state["config"]),
+        "steps": state["step"],
+        "metrics": state["metrics"],
+        "training": state["history"],
+    }
+
+
+def _restorer(source: str | Path, state: dict) -> RestorationModel:
     config = architectures.config(state.get("architecture", "dagn"), state["network"])
     # Of a DAGN the stage trains the network before its batch norm is folded, and P_qf beside it.
     parts = torch.nn.ModuleDict()
@@ -56,12 +73,19 @@ def _from_checkpoint(source: str | Path) -> tuple[RestorationModel, dict]:
     name = f"{source}: a checkpoint of stage {state['stage']}, for export,"
     weights.check_keys(parts.state_dict(), state["state_dict"], name)
     parts.load_state_dict(state["state_dict"])
-    card = {
-        "config_sha256": checkpoint.config_hash(state["config"]),
-        "steps": state["step"],
-        "metrics": state["metrics"],
-        "training": state["history"],
-    }
     if config.architecture != "dagn":
-        return parts["model"].eval(), card
-    return BlindDAGN(parts["network"], parts["predictor"] if config.sensitive else None), card
+        return parts["model"].eval()
+    return BlindDAGN(parts["network"], parts["predictor"] if config.sensitive else None)
+
+
+def _side_information(source: str | Path, state: dict, output: Path, dtype: str) -> tuple[SideInformation, dict]:
+    settings = json.loads(state["config"])
+    config = SideInformationConfig.from_dict(state["network"])
+    stage = SideInformationStage(config, settings["trunk"], settings["train_trunk"])
+    weights.check_keys(stage.state_dict(), state["state_dict"], f"{source}: a checkpoint of stage side, for export,")
+    stage.load_state_dict(state["state_dict"])
+    card, trunk = _card(state), settings["trunk"]
+    if settings["train_trunk"]:
+        trunk = output.with_name(f"{output.stem}-trunk.safetensors")
+        weights.save(trunk, stage.trunk, None, {**card, "name": trunk.stem, "version": __version__}, DTYPES[dtype])
+    return stage.side.eval(), {**card, "trunk": models.fingerprint(trunk), "lambda_rate": settings["lambda_rate"]}

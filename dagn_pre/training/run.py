@@ -19,7 +19,7 @@ from dagn_pre.training.export import export
 from dagn_pre.training.runner import STAGES, StageRunner, join_processes
 
 CONFIGS = Path(__file__).parent / "configs"
-RESTORING = ("dagn", "peer")  # the stages whose result is a restorer
+RESTORING = ("dagn", "peer", "side")  # the stages whose result is a restorer, or a part of one
 
 
 def shipped() -> list[str]:
@@ -76,13 +76,16 @@ def check_config(config: Config, source: object) -> Config:
         raise ConfigError(f"{source}: {what}")
     if config.stage not in STAGES:
         raise ConfigError(f"{source}: stage must be one of {', '.join(STAGES)}, not {config.stage!r}")
-    if (config.stage == "peer") == (config.architecture == "dagn"):
+    kind = {"dagn": "dagn", "side_information": "side"}.get(config.architecture, "peer")
+    if kind != (config.stage if config.stage in RESTORING else "dagn"):
         raise ConfigError(f"{source}: architecture {config.architecture!r} is not for stage {config.stage}")
     if config.architecture not in ARCHITECTURES:
         raise ConfigError(f"{source}: architecture must be one of {', '.join(ARCHITECTURES)}, not {config.architecture!r}")
     on_blocks = config.architecture in ("dmcnn", "qgac")
     if on_blocks and (not config.aligned or config.p_444):
         raise ConfigError(f"{source}: {config.architecture} works on the file's 4:2:0 blocks: aligned = True and p_444 = 0")
+    if config.stage == "side" and (not config.aligned or config.p_second):
+        raise ConfigError(f"{source}: side information is of the file's own blocks: aligned = True and p_second = 0")
     try:
         architectures.config(config.architecture, config.network.to_dict())
     except (TypeError, ValueError) as error:

@@ -33,10 +33,11 @@ from dagn_pre.files import write_atomic
 from dagn_pre.training import checkpoint
 from dagn_pre.training.data import JPEGPairs, StepBatches, ValidationPairs, loader, quality_recipe
 from dagn_pre.training.peers import PeerStage
+from dagn_pre.training.side_information import SideInformationStage
 from dagn_pre.training.stages import STAGES as DAGN_STAGES
 from dagn_pre.training.stages import Stage
 
-STAGES: dict[str, type[Stage]] = {**DAGN_STAGES, "peer": PeerStage}
+STAGES: dict[str, type[Stage]] = {**DAGN_STAGES, "peer": PeerStage, "side": SideInformationStage}
 AMP = (None, "bf16")
 
 
@@ -381,6 +382,7 @@ STAGE_KEYS = {
     "sensitive": ("channels_last", "lambda_cs"),
     "dagn": ("channels_last", "end_to_end", "lambda_blocking"),
     "peer": ("channels_last",),
+    "side": ("channels_last", "trunk", "train_trunk", "lambda_rate", "sigma", "rate_warmup"),
 }  # what a stage's class takes of the configuration
 
 

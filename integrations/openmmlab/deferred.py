@@ -19,7 +19,7 @@ from torch import Tensor
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ConfigError, ImageError
 from dagn_pre.integrations.openmmlab.resize import resize
-from dagn_pre.integrations.openmmlab.transforms import check_channels, check_place, known_quality, named
+from dagn_pre.integrations.openmmlab.transforms import check_channels, check_place, file_of, known_quality, named
 
 KEY = "dagn_deferred"  # in results, then in the metainfo of data_samples
 RESIZES = ("Resize", "FixScaleResize", "ResizeShortestEdge", "ResizeToMultiple", "RandomResize", "RandomChoiceResize")
@@ -88,7 +88,7 @@ class DAGNDefer(BaseTransform):
             check_channels(results["img"])
         except ImageError as error:
             raise ImageError(f"cannot restore {named(results)}: {error}") from error
-        return Deferred(known_quality(results, self.backend_args), results["img"].shape[:2])
+        return Deferred(known_quality(results, file_of(results, self.backend_args)), results["img"].shape[:2])
 
     def done(self, results: dict, size: tuple[int, int]) -> list[tuple]:
         """What the wrapped step has just done to the pixels."""

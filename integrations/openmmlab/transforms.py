@@ -23,6 +23,7 @@ from dagn_pre import __version__, cache, codec, images, models
 from dagn_pre.errors import ConfigError, ImageError, UsageError
 from dagn_pre.integrations.workers import usable_device
 from dagn_pre.restorer import Options, check_options, shared_restorer
+from dagn_pre.side_information import SideInformationEncoder, adapter
 
 # What Resize, Pad and RandomFlip of mmcv, mmdet and mmseg leave in ``results``, also when they changed no pixel.
 TRACES = ("scale", "scale_factor", "pad_shape", "flip")
@@ -45,10 +46,12 @@ class JPEGCompress(BaseTransform):
             missing, None for none. Encoding is not slower than reading: it is for evidence, and for the same bytes
             with another version of the encoder.
         cache_size: the folder's bound, bytes or such as "10GB" or "500 MB".
+        side_info: add side information to the JPEG, for DAGNRestore to find (:mod:`dagn_pre.side_information`).
+        side_model, side_lambda, side_weights: as ``model``, ``lambda_rate`` and ``weights`` of ``SideInformationEncoder``.
 
     Raises:
-        UsageError: a quality, subsampling, prob or cache_size outside its range, a cache_dir that holds other things (at
-            construction).
+        UsageError: a quality, subsampling, prob or cache_size outside its range, a cache_dir that holds other things, side
+            information for a model that has none (at construction).
         ConfigError, ImageError: an image that is not uint8 with three channels, or comes after Resize, Pad or a flip.
     """
 
@@ -59,6 +62,10 @@ class JPEGCompress(BaseTransform):
         prob: float = 1.0,
         cache_dir: str | None = None,
         cache_size: int | str = "10GB",
+        side_info: bool = False,
+        side_model: str = "dagn-s",
+        side_lambda: float | None = None,
+        side_weights: str | None = None,
     ) -> None:
         low, high = quality if isinstance(quality, (tuple, list)) and len(quality) == 2 else (quality, quality)
         self.low, self.high = codec.check_quality(low), codec.check_quality(high)
@@ -70,6 +77,11 @@ class JPEGCompress(BaseTransform):
         self.prob = prob
         self.cache_dir, self.cache_size = cache_dir, cache_size
         self.cache = open_cache(cache_dir, cache_size)
+        self.side = (side_model, side_lambda, side_weights) if side_info else None
+        if self.side:
+            side_encoder(*self.side)
+        elif side_lambda is not None or side_weights is not None:
+            raise UsageError("side_lambda and side_weights are about side_info, which is off")
 
     @cache_randomness
     def draw(self) -> int | None:
@@ -92,19 +104,24 @@ class JPEGCompress(BaseTransform):
 
     def encode(self, rgb: np.ndarray, quality: int) -> bytes:
         """The JPEG of one image, from the cache if it is there."""
+        encode, side = codec.encode, {}
+        if self.side:
+            encoder = side_encoder(*self.side)
+            encode, side = encoder.encode, {"side": encoder.adapter.identity.hex()}
         if self.cache is None:
-            return codec.encode(rgb, quality, self.subsampling)
-        key = cache.digest(rgb, quality=quality, subsampling=self.subsampling, encoder=codec.encoder())
+            return encode(rgb, quality, self.subsampling)
+        key = cache.digest(rgb, quality=quality, subsampling=self.subsampling, encoder=codec.encoder(), **side)
         data = self.cache.get(key, "jpg")
         if data is None:
-            data = codec.encode(rgb, quality, self.subsampling)
+            data = encode(rgb, quality, self.subsampling)
             self.cache.put(key, "jpg", data)
         return data
 
     def __repr__(self) -> str:
         quality = self.low if self.low == self.high else (self.low, self.high)
         cached = cache_repr(self)
-        return f"JPEGCompress(quality={quality}, subsampling={self.subsampling!r}, prob={self.prob}{cached})"
+        side = f", side_info={self.side}" if self.side else ""
+        return f"JPEGCompress(quality={quality}, subsampling={self.subsampling!r}, prob={self.prob}{side}{cached})"
 
 
 @TRANSFORMS.register_module()
@@ -136,6 +153,7 @@ class DAGNRestore(BaseTransform):
             (:class:`dagn_pre.cache.Cache`); made if missing, None for none. Where every image is in it, no weights are loaded.
         cache_size: the folder's bound, bytes or such as "10GB" or "500 MB".
         strict, assume_tables: as of :class:`dagn_pre.Restorer`.
+        side_information: as of :class:`dagn_pre.Restorer`; it comes from what JPEGCompress wrote, or from the file at img_path.
 
     Raises:
         UsageError: an option outside its range, an unknown model, or a cache_dir that holds other things (at construction);
@@ -160,6 +178,7 @@ class DAGNRestore(BaseTransform):
         cache_size: int | str = "10GB",
         strict: bool = False,
         assume_tables: bool = False,
+        side_information: bool | str = True,
     ) -> None:
         if on_error not in ("raise", "pass"):
             raise UsageError(f'on_error must be "raise" or "pass", not {on_error!r}')
@@ -167,6 +186,8 @@ class DAGNRestore(BaseTransform):
             model=model, device=device, max_quality=max_quality, strength=strength, tile=tile, dtype=dtype, quality=quality
         )
         self.options.update({name: True for name, value in (("strict", strict), ("assume_tables", assume_tables)) if value})
+        if side_information is not True:
+            self.options["side_information"] = side_information
         check_options(**self.options)
         self.on_error = on_error
         self.backend_args = backend_args
@@ -179,7 +200,7 @@ class DAGNRestore(BaseTransform):
         image, cached = results["img"], False
         try:
             check_channels(image)
-            restored, cached = self.restore(image, known_quality(results, self.backend_args), results)
+            restored, cached = self.restore(image, results)
         except ImageError as error:
             if self.on_error == "raise":
                 raise ImageError(f"cannot restore {named(results)}: {error}") from error
@@ -190,8 +211,10 @@ class DAGNRestore(BaseTransform):
         results["dagn_cached"] = cached
         return results
 
-    def restore(self, image: np.ndarray, quality: codec.Quality | None, results: dict) -> tuple[np.ndarray, bool]:
+    def restore(self, image: np.ndarray, results: dict) -> tuple[np.ndarray, bool]:
         """The restored image, or ``image`` itself if it needs nothing, and whether the cache knew that."""
+        data = file_of(results, self.backend_args)
+        quality = known_quality(results, data)
         options = check_options(**{**self.options, "device": usable_device(self.options["device"])})
         model = models.get(options.model)
         known = quality and quality.value
@@ -199,20 +222,23 @@ class DAGNRestore(BaseTransform):
             if options.strength == 0 or (known is not None and options.quality is None and known >= options.max_quality):
                 return image, False
             return self.decoded(options, quality, results), False
+        hints = {"quality": quality, "channel_order": "bgr", "data": data if options.side_information else None}
         if self.cache is None or not image.size:
-            return shared_restorer(**vars(options))(image, quality=quality, channel_order="bgr"), False
+            return shared_restorer(**vars(options))(image, **hints), False
         if quality is not None and (model.needs == "tables" or getattr(model.config, "tables", False)):
             known = [quality.value, quality.tables, quality.subsampling]
-        key = cache.digest(image, known_quality=known, weights=weights(options.model), **identity(options))
-        data = self.cache.get(key, "png")
-        if data is not None:
-            return np.ascontiguousarray(codec.decode(data)[..., ::-1]), True
+        found = hints["data"] and adapter.digest(data)
+        side = {"side": found} if found else {}
+        key = cache.digest(image, known_quality=known, weights=weights(options.model), **side, **identity(options))
+        kept = self.cache.get(key, "png")
+        if kept is not None:
+            return np.ascontiguousarray(codec.decode(kept)[..., ::-1]), True
         if self.cache.get(key, "untouched") is not None:
             return image, True
         restorer = shared_restorer(**vars(options))
-        restored = restorer(image, quality=quality, channel_order="bgr")
+        restored = restorer(image, **hints)
         # By the weights that did it: the file may have been replaced since this process first looked.
-        key = cache.digest(image, known_quality=known, weights=restorer.fingerprint, **identity(options))
+        key = cache.digest(image, known_quality=known, weights=restorer.fingerprint, **side, **identity(options))
         if restored is image:
             self.cache.put(key, "untouched", b"")
         else:
@@ -220,11 +246,9 @@ class DAGNRestore(BaseTransform):
         return restored, False
 
     def decoded(self, options: Options, quality: codec.Quality | None, results: dict) -> np.ndarray:
-        """BGR pixels by a model that decodes the file itself: what JPEGCompress wrote, else the one at img_path."""
-        data, path = results.get("jpeg_data"), results.get("img_path")
+        """BGR pixels by a model that decodes the file itself."""
         try:
-            if data is None and path:
-                data = fileio.get(path, backend_args=self.backend_args)
+            data = source_file(results, self.backend_args)
         except OSError as error:
             raise ImageError(f"model {options.model!r} works on the file, which cannot be read ({error})") from error
         if data is None:
@@ -238,6 +262,12 @@ class DAGNRestore(BaseTransform):
     def __repr__(self) -> str:
         options = dict(self.options, on_error=self.on_error, backend_args=self.backend_args)
         return f"DAGNRestore({', '.join(f'{key}={value!r}' for key, value in options.items())}{cache_repr(self)})"
+
+
+@functools.lru_cache(maxsize=8)
+def side_encoder(model: str, lambda_rate: float | None, weights: str | None) -> SideInformationEncoder:
+    """One of each in a process; the steps themselves stay small."""
+    return SideInformationEncoder(model, lambda_rate, weights)
 
 
 weights = functools.lru_cache(maxsize=8)(models.fingerprint)  # hashed once in a process; no network is loaded
@@ -261,15 +291,32 @@ def cache_repr(step: BaseTransform) -> str:
     return "" if step.cache is None else f", cache_dir={str(step.cache_dir)!r}, cache_size={step.cache_size!r}"
 
 
-def known_quality(results: dict, backend_args: dict | None) -> codec.Quality | None:
-    """What is known of the image's quality before looking at its pixels: as JPEGCompress noted it, else from the header of
-    the file at img_path, read through mmengine.fileio with ``backend_args``; None if nothing is."""
-    noted, path = results.get("jpeg_quality"), results.get("img_path")
-    if noted is not None or not path:  # arrays come with img_path=None
-        return None if noted is None else codec.given_quality(noted, results.get("jpeg_subsampling"))
+def source_file(results: dict, backend_args: dict | None) -> bytes | None:
+    """The file that the pixels are from: what JPEGCompress wrote, else the one at img_path, read through mmengine.fileio with
+    ``backend_args``; None where none is named (arrays come with img_path=None). Raises OSError where it cannot be read."""
+    data, path = results.get("jpeg_data"), results.get("img_path")
+    return fileio.get(path, backend_args=backend_args) if data is None and path else data
+
+
+def file_of(results: dict, backend_args: dict | None) -> bytes | None:
+    """:func:`source_file`, or None where it cannot be read: the loader then got its pixels elsewhere."""
     try:
-        header = images.header(fileio.get(path, backend_args=backend_args))
-    except (OSError, ImageError):  # the loader got its pixels elsewhere, or from a format without such a header
+        return source_file(results, backend_args)
+    except OSError:
+        return None
+
+
+def known_quality(results: dict, data: bytes | None) -> codec.Quality | None:
+    """What is known of the image's quality before looking at its pixels: as JPEGCompress noted it, else from the header of
+    its file; None if nothing is."""
+    noted = results.get("jpeg_quality")
+    if noted is not None:
+        return codec.given_quality(noted, results.get("jpeg_subsampling"))
+    try:
+        header = images.header(data) if data else None
+    except ImageError:  # of a format without such a header
+        header = None
+    if header is None:
         return None
     # A file of another size is not what the pixels are from; EXIF may have turned them.
     same = sorted((header.height, header.width)) == sorted(results["img"].shape[:2])

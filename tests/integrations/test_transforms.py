@@ -147,16 +147,19 @@ def test_quality_is_the_note_then_the_header_then_unknown(data):
     def load(name: str) -> dict:
         return LoadImageFromFile()(dict(img_path=str(data / "JPEGImages" / name)))
 
-    noted = transforms.known_quality({**load("q40.jpg"), "jpeg_quality": 20, "jpeg_subsampling": "4:4:4"}, None)
+    def known(results: dict) -> codec.Quality | None:
+        return transforms.known_quality(results, transforms.file_of(results, None))
+
+    noted = known({**load("q40.jpg"), "jpeg_quality": 20, "jpeg_subsampling": "4:4:4"})
     assert (noted.value, noted.source, noted.subsampling) == (20, "given", "4:4:4")
     assert noted.tables == tuple(tuple(map(int, table)) for table in codec.standard_tables()[19])
-    assert transforms.known_quality(load("q40.jpg"), None) == codec.Quality(40, "header", standard=True)
-    assert transforms.known_quality(load("lossless.png"), None) is None
-    assert transforms.known_quality(toy(), None) is None
-    assert transforms.known_quality(toy(img_path="frame-17"), None) is None  # a name, not a file
+    assert known(load("q40.jpg")) == codec.Quality(40, "header", standard=True)
+    assert known(load("lossless.png")) is None
+    assert known(toy()) is None
+    assert known(toy(img_path="frame-17")) is None  # a name, not a file
     resized = load("q40.jpg")
     resized["img"] = resized["img"][:32]
-    assert transforms.known_quality(resized, None) is None  # the pixels are not that file's
+    assert known(resized) is None  # the pixels are not that file's
 
 
 def test_quality_of_a_file_that_exif_turns(weights, tmp_path):

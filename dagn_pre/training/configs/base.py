@@ -1,6 +1,6 @@
 # Every key there is, with its default; docs/training.md explains them. A stage's config inherits from here.
 name = "model"  # the weights file's name
-stage = "dagn"  # insensitive (1a), sensitive (1b) or dagn (2); peer for the other architectures
+stage = "dagn"  # insensitive (1a), sensitive (1b) or dagn (2); peer for the other architectures, side for side information
 architecture = "dagn"  # dagn, or for stage peer arcnn, dmcnn, qgac, fbcnn
 network = dict()  # of the architecture's configuration; DAGN's has the ablation's switches (insensitive, sensitive, fusion) too
 
@@ -38,6 +38,11 @@ end_to_end = False
 insensitive_from = None
 sensitive_from = None
 load_from = None
+trunk = None  # of stage side: the restorer that side information conditions, a name or a weights file
+train_trunk = False
+lambda_rate = 1.0
+sigma = 1.0
+rate_warmup = 0
 
 amp = None
 channels_last = True

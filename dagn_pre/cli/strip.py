@@ -1,0 +1,30 @@
+"""``dagn-pre strip``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dagn_pre.cli import batch
+
+HELP = "Remove side information from JPEG files; everything else stays, byte for byte."
+EXAMPLE = "dagn-pre strip photos/ plain/"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    batch.add_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from dagn_pre.errors import ImageError
+    from dagn_pre.files import write_atomic
+    from dagn_pre.images import JPEG_SUFFIXES
+    from dagn_pre.side_information import segment
+
+    def work(source: Path, target: Path) -> None:
+        try:
+            write_atomic(target, segment.strip(source.read_bytes()))
+        except segment.SegmentError as error:
+            raise ImageError(f"{source}: {error}") from error
+
+    return batch.run(batch.plan(options.source, options.target, ".jpg", JPEG_SUFFIXES), work, options.overwrite)

@@ -1,0 +1,11 @@
+# Side information for dagn-s: the shipped network as it is, and what conditions its guided decoder.
+_base_ = "../base.py"
+name = "dagn-s-side"
+stage = "side"
+architecture = "side_information"
+network = dict(shift=True)
+trunk = "dagn-s"
+aligned = True
+patch = 128
+ema_decay = 0.999
+steps = 4000

@@ -1,0 +1,10 @@
+# The paper's system: descriptor, context model, mapping and backbone learn together; trunk=... is edsr/plain's weights file.
+_base_ = "base.py"
+name = "edsr-s-side"
+stage = "side"
+architecture = "side_information"
+train_trunk = True
+patch = 96
+steps = 4000
+rate_warmup = 2000
+lambda_rate = 1.0

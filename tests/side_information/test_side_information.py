@@ -1,0 +1,355 @@
+"""Files with side information, from the sender to restored pixels: library, command line, pipelines, damage."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dagn_pre import Restorer, codec
+from dagn_pre.cli.main import main
+from dagn_pre.errors import DagnPreError, ImageError, UsageError, WeightsError
+from dagn_pre.networks.side_information import SideInformation, SideInformationConfig, conditioned, one_hot, quantised, window
+from dagn_pre.side_information import SideInformationEncoder, SideInformationRestorer, adapter, segment
+from tests.conftest import photograph
+from tests.side_information.conftest import save_adapter
+
+IMAGE = photograph(70, 90)
+
+
+@pytest.fixture(scope="module")
+def restorer(tiny_weights, side_weights) -> Restorer:
+    return Restorer(tiny_weights, "cpu", side_information=side_weights)
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_weights) -> Restorer:
+    return Restorer(tiny_weights, "cpu", side_information=False)
+
+
+@pytest.fixture(scope="module")
+def carrier(encoder) -> bytes:
+    return encoder.encode(IMAGE, 20)
+
+
+def quietly(function, *arguments, **options):
+    """Call without any warning, which would be an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return function(*arguments, **options)
+
+
+# -- the network ----------------------------------------------------------------------------------------------------------
+
+
+def test_quantisation_is_hard_forward_and_soft_backward():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 16, 3, 3, requires_grad=True)
+    chosen = quantised(torch.log_softmax(logits, 1), sigma=2.0)
+    assert ((chosen == 0) | (chosen == 1)).all() and (chosen.sum(1) == 1).all()
+    assert (chosen.argmax(1) == logits.argmax(1)).all()
+    weights = torch.randn(chosen.shape)
+    (chosen * weights).sum().backward()
+    hard_gradient, logits.grad = logits.grad, None
+    (torch.softmax(2 * torch.log_softmax(logits, 1), 1) * weights).sum().backward()
+    assert torch.allclose(hard_gradient, logits.grad)
+
+
+def test_bits_are_those_of_the_chosen_symbol():
+    torch.manual_seed(0)
+    network = SideInformation(SideInformationConfig(conditioned=(4,)))
+    symbols = torch.randint(0, 16, (1, 4, 5))
+    probabilities = network.context(one_hot(symbols)).exp()
+    bits = network.context.bits(one_hot(symbols))
+    assert torch.allclose(bits, -torch.log2(probabilities.gather(1, symbols[:, None])[:, 0]))
+
+
+def test_maps_of_a_crop_are_those_of_the_whole_but_at_its_border():
+    torch.manual_seed(0)
+    network = SideInformation(SideInformationConfig(conditioned=(4, 3), shift=True))
+    maps = network.maps(torch.randint(0, 16, (1, 6, 7)))
+    x = torch.rand(1, 4, 96, 112)
+    whole = conditioned(x, maps[0])
+    crop = conditioned(x[..., 16:80, 32:96], window(maps, 16, 32, 64, 64)[0])
+    assert torch.allclose(crop[..., 4:-4, 4:-4], whole[..., 20:76, 36:92], atol=1e-6)
+    assert not torch.allclose(crop, whole[..., 16:80, 32:96])
+    half = conditioned(torch.ones(1, 3, 48, 56), maps[1])  # a layer at half the resolution
+    assert half.shape == (1, 3, 48, 56)
+
+
+# -- restoring ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_is_that_of_the_plain_jpeg_and_restores_otherwise(carrier, restorer, plain):
+    assert (codec.decode(carrier) == codec.compress(IMAGE, 20)).all()
+    with_it, without = quietly(restorer, carrier), quietly(plain, carrier)
+    assert (with_it != without).any()
+    assert (quietly(restorer, segment.strip(carrier)) == without).all()
+
+
+def test_path_bytes_pil_and_array_with_its_file_restore_alike(carrier, restorer, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(carrier)
+    expected = restorer(carrier)
+    opened = Image.open(tmp_path / "a.jpg")
+    assert (np.asarray(quietly(restorer, opened)) == expected).all()
+    assert (quietly(restorer, tmp_path / "a.jpg") == expected).all()
+    pixels = codec.decode(carrier)
+    assert (quietly(restorer, pixels, quality=20, data=carrier) == expected).all()
+    bgr = quietly(restorer, pixels[..., ::-1], quality=20, data=carrier, channel_order="bgr")
+    assert (bgr[..., ::-1] == expected).all()
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    assert (quietly(restorer, tensor, quality=20, data=carrier).permute(1, 2, 0).numpy() == expected).all()
+
+
+def test_a_batch_may_mix_files_with_and_without(carrier, restorer):
+    files = [carrier, segment.strip(carrier), carrier]
+    together = quietly(restorer, files)
+    for file, image in zip(files, together):
+        assert np.abs(restorer(file).astype(int) - image).max() <= 1
+    assert (together[0] != together[1]).any()
+
+
+def test_tiles_see_their_part_of_the_symbols(encoder, tiny_weights, side_weights):
+    image = encoder.encode(photograph(200, 260), 15)
+    whole = Restorer(tiny_weights, "cpu", side_information=side_weights, tile=0)(image)
+    tiled = Restorer(tiny_weights, "cpu", side_information=side_weights, tile=64)(image)
+    assert np.abs(whole.astype(int) - tiled).max() <= 1
+
+
+def test_skipping_and_strength_come_first(carrier, tiny_weights, side_weights):
+    skipping = Restorer(tiny_weights, "cpu", max_quality=20, side_information=side_weights)
+    assert (quietly(skipping, carrier) == codec.decode(carrier)).all()
+    nothing = Restorer(tiny_weights, "cpu", strength=0, side_information=side_weights)
+    assert (quietly(nothing, carrier) == codec.decode(carrier)).all()
+
+
+def test_what_cannot_be_used_is_named_and_left_out(carrier, restorer, plain, tiny_weights, tmp_path):
+    expected = plain(carrier)
+    place = carrier.index(b"DAGN\0") + 5
+    unknown = carrier[:place] + b"\x09" + carrier[place + 1 :]
+    damaged = carrier[: place + 20] + bytes([carrier[place + 20] ^ 1]) + carrier[place + 21 :]
+    other = SideInformationEncoder(tiny_weights, weights=save_adapter(tmp_path / "o.safetensors", tiny_weights, seed=5))
+    foreign = other.encode(IMAGE, 20)
+    larger = SideInformationEncoder.encode(other, photograph(120, 90), 20)
+    message = segment.Layout.of(carrier).message()
+    lying = segment.embed(segment.strip(larger), message)
+    for file, reason in (
+        (unknown, "version 9"),
+        (damaged, "damaged, or of another picture"),
+        (foreign, "which are not here"),
+        (lying, "6x5 symbols, where 90x120 pixels need 6x8"),
+    ):
+        (tmp_path / "file.jpg").write_bytes(file)
+        with pytest.warns(RuntimeWarning, match=rf"file.jpg: .*{reason}.*; restored without it"):
+            found = restorer(tmp_path / "file.jpg")
+        assert (found == (plain(file) if file is lying else expected)).all()
+
+
+def test_an_array_that_was_turned_is_not_what_the_symbols_are_of(encoder, restorer, plain):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    file = encoder.encode(IMAGE, 20, exif=exif)
+    pixels = codec.decode(file)
+    assert (quietly(restorer, file) != plain(file)).any()  # a file is restored as stored, then turned
+    with pytest.warns(RuntimeWarning, match="EXIF turns"):
+        assert (restorer(pixels, quality=20, data=file) == plain(pixels, quality=20)).all()
+
+
+def test_the_receiver_that_expects_it_names_files_without(carrier, tiny_weights, side_weights, tmp_path):
+    receiver = SideInformationRestorer(tiny_weights, "cpu", side_information=side_weights)
+    quietly(receiver, carrier)
+    (tmp_path / "bare.jpg").write_bytes(segment.strip(carrier))
+    with pytest.warns(RuntimeWarning, match="bare.jpg: has no side information"):
+        receiver(tmp_path / "bare.jpg")
+
+
+def test_grey_and_odd_sizes(encoder, restorer):
+    for image in (IMAGE[..., 0], photograph(1, 1), photograph(17, 33), photograph(16, 16)):
+        file = encoder.encode(image, 30)
+        assert quietly(restorer, file).shape[:2] == image.shape[:2]
+        assert segment.Layout.of(file).message().rows == -(-image.shape[0] // 16)
+
+
+def test_encoders_and_restorers_refuse_what_does_not_belong(tiny_weights, side_weights, encoder, tmp_path):
+    with pytest.raises(UsageError, match="no side information for model"):
+        SideInformationEncoder(tiny_weights)
+    with pytest.raises(WeightsError, match="for another restorer than 'dagn-s'"):
+        SideInformationEncoder("dagn-s", weights=side_weights)
+    with pytest.raises(WeightsError, match="for another restorer"):
+        Restorer("dagn-s", side_information=side_weights)
+    with pytest.raises(WeightsError, match="weights of a restorer, not of side information"):
+        SideInformationEncoder(tiny_weights, weights=tiny_weights)
+    with pytest.raises(UsageError, match="holds side information and no restorer"):
+        Restorer(side_weights)
+    with pytest.raises(UsageError, match="cannot be conditioned"):
+        Restorer("arcnn", side_information=side_weights)
+    with pytest.raises(UsageError, match="side_information must be"):
+        Restorer(tiny_weights, side_information=3)
+    with pytest.raises(WeightsError, match="no such weights file"):
+        Restorer(tiny_weights, side_information=tmp_path / "none.safetensors")
+    with pytest.raises(ImageError, match="is not of an original of"):
+        encoder.add(IMAGE, codec.encode(IMAGE[:32], 20))
+    with pytest.raises(ImageError, match="cannot decode"):
+        encoder.add(IMAGE, b"no JPEG")
+
+
+def test_a_list_has_no_one_file(restorer, carrier):
+    with pytest.raises(UsageError, match="data is the file of one array"):
+        restorer([IMAGE], data=carrier)
+
+
+# -- two machines ---------------------------------------------------------------------------------------------------------
+
+READ = """
+import json, sys, torch
+from dagn_pre.side_information import adapter
+torch.set_num_threads(int(sys.argv[3]))
+known = adapter.load(sys.argv[2])
+data = open(sys.argv[1], "rb").read()
+_, symbols = adapter.read(data, {known.identity: known}, 700, 900)
+print(json.dumps(symbols.tolist()))
+"""
+
+
+def test_processes_with_other_thread_counts_read_the_same_symbols(encoder, side_weights, tmp_path):
+    image = photograph(700, 900)
+    file = encoder.encode(image, 10)
+    (tmp_path / "a.jpg").write_bytes(file)
+    sent = encoder.symbols(image, codec.decode(file)).tolist()
+    assert len({symbol for row in sent for symbol in row}) > 2
+    for threads in (1, 2, 3):
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        arguments = [sys.executable, "-c", READ, str(tmp_path / "a.jpg"), str(side_weights), str(threads)]
+        read = subprocess.run(arguments, capture_output=True, text=True, env=environment)
+        assert read.returncode == 0, read.stderr
+        assert json.loads(read.stdout) == sent
+
+
+# -- damage ---------------------------------------------------------------------------------------------------------------
+
+
+def mutated(file: bytes, rng: np.random.Generator) -> bytes:
+    """One of: bits flipped anywhere or in our segment, a piece cut out or doubled, a length that lies, the end cut off."""
+    data = bytearray(file)
+    start = file.index(b"DAGN\0") - 4
+    stop = start + 2 + int.from_bytes(file[start + 2 : start + 4], "big")
+    kind = rng.integers(6)
+    if kind == 0:
+        for place in rng.integers(0, len(data), rng.integers(1, 6)):
+            data[place] ^= 1 << rng.integers(8)
+    elif kind == 1:
+        for place in rng.integers(start, stop, rng.integers(1, 6)):
+            data[place] ^= 1 << rng.integers(8)
+    elif kind == 2:
+        first, last = sorted(rng.integers(start, stop, 2))
+        del data[first:last]
+    elif kind == 3:
+        first, last = sorted(rng.integers(start, stop, 2))
+        data[first:first] = data[first:last]
+    elif kind == 4:
+        place = start + (2 if rng.random() < 0.5 else rng.integers(9, 20))
+        data[place : place + 2] = rng.bytes(2)
+    else:
+        del data[rng.integers(2, len(data)) :]
+    return bytes(data)
+
+
+def check_mutations(restorer: Restorer, plain: Restorer, carrier: bytes, count: int, seed: int = 0) -> dict[str, int]:
+    """Restore mutated files; each gives what the plain restorer gives, or its error, unless its side information is whole."""
+    rng = np.random.default_rng(seed)
+    outcomes = dict.fromkeys(("refused", "plain", "used"), 0)
+    for _ in range(count):
+        file = mutated(carrier, rng)
+        try:
+            expected = plain(file)
+        except DagnPreError as error:
+            with pytest.raises(type(error)):
+                restorer(file)
+            outcomes["refused"] += 1
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            found = restorer(file)
+        try:
+            whole = segment.Layout.of(file).message()
+        except segment.SegmentError:
+            whole = None
+        if whole is None:
+            assert (found == expected).all()
+        outcomes["plain" if whole is None else "used"] += 1
+    return outcomes
+
+
+def test_mutated_files_are_at_worst_those_of_the_plain_restorer(restorer, plain, carrier):
+    """A share of ``python -m dagn_pre.benchmarks.side_information fuzz``, which does 10,000."""
+    outcomes = check_mutations(restorer, plain, carrier, int(os.environ.get("DAGN_PRE_FUZZ", 300)))
+    assert outcomes["refused"] and outcomes["plain"] > outcomes["used"], outcomes
+
+
+# -- command line ---------------------------------------------------------------------------------------------------------
+
+
+def test_compress_restore_inspect_and_strip(tmp_path, tiny_weights, side_weights, capsys):
+    originals, jpegs = tmp_path / "in", tmp_path / "jpeg"
+    originals.mkdir()
+    for seed in (0, 1):
+        Image.fromarray(photograph(70, 90, seed)).save(originals / f"{seed}.png")
+    chosen = ["--model", str(tiny_weights), "--side-weights", str(side_weights)]
+    assert main(["compress", str(originals), str(jpegs), "--qf", "20", "--side-info", *chosen]) == 0
+    assert main(["compress", str(originals / "0.png"), str(jpegs / "bare.jpg"), "--qf", "20"]) == 0
+    place = (jpegs / "1.jpg").read_bytes().index(b"DAGN\0") + 5
+    damaged = bytearray((jpegs / "1.jpg").read_bytes())
+    damaged[place + 20] ^= 1
+    (jpegs / "1.jpg").write_bytes(damaged)
+
+    capsys.readouterr()
+    with pytest.warns(RuntimeWarning, match="1.jpg: side information that is damaged"):
+        assert main(["restore", str(jpegs), str(tmp_path / "out"), "--device", "cpu", *chosen]) == 0
+    printed = capsys.readouterr().out
+    for part in ("1 written with side information", "1 written without the side information it has", "1 written"):
+        assert part in printed.strip().split(", ")
+    assert (tmp_path / "out" / "0.png").read_bytes() != (tmp_path / "out" / "bare.png").read_bytes()
+    assert main(["restore", str(jpegs), str(tmp_path / "off"), "--model", str(tiny_weights), "--no-side-info"]) == 0
+    assert (tmp_path / "off" / "0.png").read_bytes() == (tmp_path / "out" / "bare.png").read_bytes()
+
+    capsys.readouterr()
+    assert main(["inspect", str(jpegs), "--json", *chosen]) == 0
+    rows = {os.path.basename(row["file"]): row["side_information"] for row in json.loads(capsys.readouterr().out)}
+    assert rows["bare.jpg"] is None and "damaged" in rows["1.jpg"]["error"]
+    assert rows["0.jpg"]["version"] == 1 and (rows["0.jpg"]["rows"], rows["0.jpg"]["columns"]) == (5, 6)
+    size = (jpegs / "0.jpg").stat().st_size - (jpegs / "bare.jpg").stat().st_size
+    assert rows["0.jpg"]["bytes"] == size and rows["0.jpg"]["error"] is None
+    assert main(["inspect", str(jpegs / "0.jpg"), *chosen]) == 0
+    assert f"side information of {size} bytes, version 1 (weights " in capsys.readouterr().out
+
+    (jpegs / "broken.jpg").write_bytes(b"no JPEG")
+    assert main(["strip", str(jpegs), str(tmp_path / "stripped")]) == 1
+    assert "broken.jpg: is no JPEG" in capsys.readouterr().err
+    assert (tmp_path / "stripped" / "0.jpg").read_bytes() == (jpegs / "bare.jpg").read_bytes()
+    assert not (tmp_path / "stripped" / "broken.jpg").exists()
+
+
+def test_options_without_side_info_are_refused(tmp_path, capsys):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    assert main(["compress", str(tmp_path / "a.png"), str(tmp_path / "a.jpg"), "--qf", "20", "--lambda", "1"]) == 2
+    assert "--side-info, which is not given" in capsys.readouterr().err
+
+
+def test_of_several_lambdas_the_nearest_is_taken(tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(adapter, "FOLDER", tmp_path)
+    for index, value in enumerate((4.0, 0.25, 1.0)):
+        save_adapter(tmp_path / f"{index}.safetensors", tiny_weights, index, lambda_rate=value)
+    asked = {None: 1.0, 0.1: 0.25, 0.6: 1.0, 3: 4.0}
+    assert {key: SideInformationEncoder(tiny_weights, key).adapter.lambda_rate for key in asked} == asked
+    with pytest.raises(UsageError, match="lambda must be positive"):
+        SideInformationEncoder(tiny_weights, 0)
+    restorer = Restorer(tiny_weights, "cpu")  # knows all that are shipped for its model
+    assert len(restorer.adapters) == 3
+    quietly(restorer, [SideInformationEncoder(tiny_weights, value).encode(IMAGE, 20) for value in (4, 0.25)])
