@@ -61,7 +61,7 @@ def fbcnn(model: RestorationModel, compressed: Tensor, original: Tensor, quality
     return output, {"loss_pixels": F.l1_loss(output.float(), original), "loss_quality": QUALITY_WEIGHT * error}
 
 
-LOSSES: dict[str, Loss] = {"arcnn": plain, "dmcnn": dmcnn, "qgac": qgac, "fbcnn": fbcnn}
+LOSSES: dict[str, Loss] = {"arcnn": plain, "dmcnn": dmcnn, "qgac": qgac, "fbcnn": fbcnn, "edsr": plain}
 
 
 class PeerStage(Stage):

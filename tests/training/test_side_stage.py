@@ -1,0 +1,138 @@
+"""Stage "side": symbols become useful, rate has its say, runs resume, and what is exported codes and restores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dagn_pre import Restorer, codec, models, weights
+from dagn_pre.errors import ConfigError, UsageError, WeightsError
+from dagn_pre.networks.side_information import SideInformationConfig
+from dagn_pre.side_information import SideInformationEncoder, adapter
+from dagn_pre.training import checkpoint
+from dagn_pre.training.run import load_stages, train, train_stage
+from dagn_pre.training.side_information import SideInformationStage
+from tests.conftest import photograph
+from tests.training import runs
+
+SHAPE = {"extractor": (4, 4, 8), "context": 8, "mapping": 8}
+
+
+def options(photos, trunk, **more) -> dict:
+    shape = {f"network.{key}": value for key, value in SHAPE.items()}
+    return {**runs.SMALL, **shape, "trunk": str(trunk), "data": [str(photos)], "validation": str(photos), **more}
+
+
+@pytest.fixture(scope="module")
+def backbone(photos, tmp_path_factory):
+    """A tiny EDSR-baseline*, trained without side information."""
+    folder = tmp_path_factory.mktemp("edsr")
+    values = {**runs.SMALL, "network.width": 8, "network.blocks": 2, "data": [str(photos)], "validation": str(photos)}
+    return train("edsr/plain", folder, values)
+
+
+def test_training_writes_weights_that_code_and_restore(photos, tiny_weights, tmp_path):
+    more = {"validation_images": 1, "validate_every": 4, "validation_size": 40, "lambda_rate": 0.5, "rate_warmup": 2}
+    path = train("dagn-s/side", tmp_path, options(photos, tiny_weights, **more))
+    found = adapter.load(path)
+    assert (found.trunk, found.lambda_rate) == (models.fingerprint(tiny_weights), 0.5)
+    card = weights.read_metadata(path).card
+    assert card["steps"] == 4 and "psnr_gain_10" in card["metrics"]
+    encoder = SideInformationEncoder(tiny_weights, weights=path)
+    file = encoder.encode(photograph(40, 56), 20)
+    assert Restorer(tiny_weights, "cpu", side_information=path)(file).shape == (40, 56, 3)
+
+
+def test_a_trunk_that_learns_too_is_written_beside(photos, backbone, tmp_path):
+    path = train("edsr/side", tmp_path, options(photos, backbone))
+    trunk = tmp_path / "edsr-s-side-trunk.safetensors"
+    assert adapter.load(path).trunk == models.fingerprint(trunk) != models.fingerprint(backbone)
+    file = SideInformationEncoder(trunk, weights=path).encode(photograph(40, 56), 20)
+    assert Restorer(trunk, "cpu", side_information=path)(file).shape == (40, 56, 3)
+    with pytest.raises(WeightsError, match="for another restorer"):
+        Restorer(backbone, "cpu", side_information=path)
+
+
+def blocks(seed: int, count: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """(compressed, original): gray, and cells of 16x16 pixels that a coin made brighter or darker by 20."""
+    rng = np.random.default_rng(seed)
+    compressed = torch.full((count, 3, 64, 64), 0.5)
+    coins = torch.from_numpy(rng.choice([-20, 20], (count, 1, 4, 4)) / 255).float()
+    cells = coins.repeat_interleave(16, 2).repeat_interleave(16, 3)
+    return compressed, (compressed + cells).contiguous()
+
+
+def trained(trunk, lambda_rate: float, steps: int = 250) -> tuple[SideInformationStage, float, float]:
+    """A stage taught on :func:`blocks`, and its distortion and bits a symbol on others."""
+    torch.manual_seed(0)
+    stage = SideInformationStage(SideInformationConfig(**SHAPE, shift=True), str(trunk), True, lambda_rate, rate_warmup=100)
+    stage.train()
+    optimiser = torch.optim.Adam([p for p in stage.parameters() if p.requires_grad], 1e-2)
+    quality = torch.full((8,), 10)
+    for step in range(steps):
+        compressed, original = blocks(step)
+        losses, _ = stage.losses(compressed, original, quality)
+        optimiser.zero_grad()
+        sum(losses.values()).backward()
+        torch.nn.utils.clip_grad_norm_(stage.parameters(), 1.0)
+        optimiser.step()
+    with torch.no_grad():
+        output, bits = stage.restored(*reversed(blocks(10_000)))
+    return stage, (255**2 * (output - blocks(10_000)[1]).square().mean()).item(), bits.mean().item()
+
+
+def test_symbols_say_what_the_decoder_cannot_know(backbone):
+    """A coin a cell: one bit is worth 400 squared levels, and at a high price no bit is bought."""
+    _, distortion, bits = trained(backbone, 1.0)
+    assert distortion < 100 and 0.8 < bits < 1.6
+    _, distortion, bits = trained(backbone, 2000.0)
+    assert distortion > 300 and bits < 0.2
+
+
+def test_a_fixed_trunk_stays_as_it_is(tiny_weights, photos, tmp_path):
+    config = load_stages("dagn-s/side", options(photos, tiny_weights))["side"]
+    state = checkpoint.read(train_stage(config, tmp_path))["state_dict"]
+    before = models.load(tiny_weights).model.state_dict()
+    assert all(torch.equal(state[f"trunk.{key}"], value) for key, value in before.items())
+
+
+def test_a_resumed_run_is_the_whole_run(photos, tiny_weights, tmp_path):
+    config = load_stages("dagn-s/side", options(photos, tiny_weights, rate_warmup=4))["side"]
+    train_stage(config, tmp_path / "whole")
+    (tmp_path / "half").mkdir()
+    name = "step_0000002.pth"
+    (tmp_path / "half" / name).write_bytes((tmp_path / "whole" / name).read_bytes())
+    train_stage(config, tmp_path / "half", resume=True)
+    states = [checkpoint.read(tmp_path / run)["state_dict"] for run in ("whole", "half")]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_lambda_rises_over_the_second_half_of_the_warm_up(tiny_weights):
+    stage = SideInformationStage(SideInformationConfig(**SHAPE), str(tiny_weights), lambda_rate=2.0, rate_warmup=100)
+    found = []
+    for step in (0, 50, 75, 100, 500):
+        stage.steps.fill_(step)
+        found.append(stage.rate_weight())
+    assert found == [0, 0, 1, 2, 2]
+
+
+def test_before_rate_counts_it_teaches_the_context_model_alone(tiny_weights):
+    stage = SideInformationStage(SideInformationConfig(**SHAPE), str(tiny_weights), rate_warmup=100)
+    image = photograph(32, 32)
+    pair = [torch.from_numpy(one).permute(2, 0, 1)[None] / 255 for one in (codec.compress(image, 10), image)]
+    rate = stage.losses(*pair, torch.tensor([10]))[0]["loss_rate"]
+    rate.backward()
+    assert any(p.grad is not None and p.grad.any() for p in stage.side.context.parameters())
+    assert all(p.grad is None or not p.grad.any() for p in stage.side.extractor.parameters())
+
+
+def test_what_does_not_fit_is_named(photos, tiny_weights):
+    with pytest.raises(UsageError, match="stage side needs trunk"):
+        SideInformationStage(SideInformationConfig(), None)
+    with pytest.raises(UsageError, match="arcnn cannot be conditioned"):
+        SideInformationStage(SideInformationConfig(), "arcnn")
+    with pytest.raises(ConfigError, match="aligned = True and p_second = 0"):
+        load_stages("dagn-s/side", options(photos, tiny_weights, aligned=False))
+    with pytest.raises(ConfigError, match="is not for stage side"):
+        load_stages("dagn-s/side", options(photos, tiny_weights, architecture="arcnn"))
