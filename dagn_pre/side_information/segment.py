@@ -14,6 +14,7 @@ VERSION = 1
 CHUNK = 65533 - len(IDENTIFIER) - 3  # bytes of the message that one segment holds
 MAX_MESSAGE = 255 * CHUNK
 FIXED = 12  # bytes of a message beside the coded symbols
+OVERHEAD = FIXED + 4 + len(IDENTIFIER) + 3  # bytes in a file beside the coded symbols, in one segment
 
 SOI, EOI, SOS, APP0, COM, TEM = 0xD8, 0xD9, 0xDA, 0xE0, 0xFE, 0x01
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..SOF15; the others there are DHT, JPG and DAC

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from dagn_pre import Restorer, codec
+from dagn_pre.benchmarks import side_fuzz
 from dagn_pre.cli.main import main
-from dagn_pre.errors import DagnPreError, ImageError, UsageError, WeightsError
+from dagn_pre.errors import ImageError, UsageError, WeightsError
 from dagn_pre.networks.side_information import SideInformation, SideInformationConfig, conditioned, one_hot, quantised, window
 from dagn_pre.side_information import SideInformationEncoder, SideInformationRestorer, adapter, segment
 from tests.conftest import photograph
@@ -235,61 +236,9 @@ def test_processes_with_other_thread_counts_read_the_same_symbols(encoder, side_
 # -- damage ---------------------------------------------------------------------------------------------------------------
 
 
-def mutated(file: bytes, rng: np.random.Generator) -> bytes:
-    """One of: bits flipped anywhere or in our segment, a piece cut out or doubled, a length that lies, the end cut off."""
-    data = bytearray(file)
-    start = file.index(b"DAGN\0") - 4
-    stop = start + 2 + int.from_bytes(file[start + 2 : start + 4], "big")
-    kind = rng.integers(6)
-    if kind == 0:
-        for place in rng.integers(0, len(data), rng.integers(1, 6)):
-            data[place] ^= 1 << rng.integers(8)
-    elif kind == 1:
-        for place in rng.integers(start, stop, rng.integers(1, 6)):
-            data[place] ^= 1 << rng.integers(8)
-    elif kind == 2:
-        first, last = sorted(rng.integers(start, stop, 2))
-        del data[first:last]
-    elif kind == 3:
-        first, last = sorted(rng.integers(start, stop, 2))
-        data[first:first] = data[first:last]
-    elif kind == 4:
-        place = start + (2 if rng.random() < 0.5 else rng.integers(9, 20))
-        data[place : place + 2] = rng.bytes(2)
-    else:
-        del data[rng.integers(2, len(data)) :]
-    return bytes(data)
-
-
-def check_mutations(restorer: Restorer, plain: Restorer, carrier: bytes, count: int, seed: int = 0) -> dict[str, int]:
-    """Restore mutated files; each gives what the plain restorer gives, or its error, unless its side information is whole."""
-    rng = np.random.default_rng(seed)
-    outcomes = dict.fromkeys(("refused", "plain", "used"), 0)
-    for _ in range(count):
-        file = mutated(carrier, rng)
-        try:
-            expected = plain(file)
-        except DagnPreError as error:
-            with pytest.raises(type(error)):
-                restorer(file)
-            outcomes["refused"] += 1
-            continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            found = restorer(file)
-        try:
-            whole = segment.Layout.of(file).message()
-        except segment.SegmentError:
-            whole = None
-        if whole is None:
-            assert (found == expected).all()
-        outcomes["plain" if whole is None else "used"] += 1
-    return outcomes
-
-
 def test_mutated_files_are_at_worst_those_of_the_plain_restorer(restorer, plain, carrier):
-    """A share of ``python -m dagn_pre.benchmarks.side_information fuzz``, which does 10,000."""
-    outcomes = check_mutations(restorer, plain, carrier, int(os.environ.get("DAGN_PRE_FUZZ", 300)))
+    """A share of ``python -m dagn_pre.benchmarks.side_fuzz``, which does 10,000."""
+    outcomes = side_fuzz.check(restorer, plain, carrier, 300)
     assert outcomes["refused"] and outcomes["plain"] > outcomes["used"], outcomes
 
 
