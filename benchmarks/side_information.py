@@ -60,6 +60,8 @@ def systems(plain: str | Path, pairs: Sequence[tuple[str, str]], dtype: str = "a
         encoder = SideInformationEncoder(model, weights=path)
         restorer = Restorer(model, max_quality=101, dtype=dtype, side_information=path)
         label = f"{models.get(model).name}, lambda {encoder.adapter.lambda_rate:g}"
+        if label in {system.name for system in found}:
+            raise UsageError(f"{path}: there are two weights for {label}")
         found.append(System(label, restorer, encoder))
     if len(found) == 2:
         raise UsageError(f"no side information for {plain} is shipped; name weights with --side MODEL WEIGHTS")
@@ -124,7 +126,8 @@ def deltas(rows: Sequence[dict], anchor: str) -> list[dict]:
         overlap = max(min(pair[1]), min(pair[3])) < min(max(pair[1]), max(pair[3]))
         options = {"method": "akima", "min_overlap": 0}
         rate = round(float(bjontegaard.bd_rate(*pair, **options)), 2) if overlap else None
-        psnr = round(float(bjontegaard.bd_psnr(*pair, **options)), 3)
+        side_by_side = max(min(pair[0]), min(pair[2])) < min(max(pair[0]), max(pair[2]))
+        psnr = round(float(bjontegaard.bd_psnr(*pair, **options)), 3) if side_by_side else None
         found.append({"system": name, "anchor": anchor, "bd_rate": rate, "bd_psnr": psnr})
     return found
 
@@ -147,7 +150,8 @@ def times(chosen: Sequence[System], side: int = SIDE, runs: int = 7) -> list[dic
         pixels = codec.decode(jpeg)
         symbols = system.encoder.symbols(image, pixels)
         file = segment.embed(jpeg, weights.message(symbols))
-        bare = Restorer(system.restorer.options.model, max_quality=101, side_information=False)
+        options = system.restorer.options
+        bare = Restorer(options.model, max_quality=101, dtype=options.dtype, side_information=False)
         work = {
             "jpeg_ms": lambda: codec.encode(image, 10),
             "describe_ms": lambda encoder=system.encoder, pixels=pixels: encoder.symbols(image, pixels),
@@ -186,7 +190,8 @@ def markdown(rows: Sequence[dict], compared: Sequence[dict], timed: Sequence[dic
     lines = [["against", "system", "BD-rate (%)", "BD-PSNR (dB)"]]
     for row in compared:
         rate = "-" if row["bd_rate"] is None else f"{row['bd_rate']:+.2f}"
-        lines.append([row["anchor"], row["system"], rate, f"{row['bd_psnr']:+.3f}"])
+        psnr = "-" if row["bd_psnr"] is None else f"{row['bd_psnr']:+.3f}"
+        lines.append([row["anchor"], row["system"], rate, psnr])
     text += aligned(lines, numbers_from=2)
     if timed:
         lines = [["ms", *(key.removesuffix("_ms") for key in timed[0] if key != "system")]]

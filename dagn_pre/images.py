@@ -170,7 +170,7 @@ def grey(rgb: np.ndarray) -> np.ndarray:
 
 def is_turned(image: Image.Image) -> bool:
     """Whether ``image``'s EXIF orientation says that its pixels are not stored upright."""
-    return image.getexif().get(0x0112, 1) != 1
+    return image.getexif().get(0x0112, 1) in range(2, 9)
 
 
 def upright(rgb: np.ndarray, image: Image.Image) -> np.ndarray:

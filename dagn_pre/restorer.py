@@ -22,8 +22,8 @@ from dagn_pre import codec, images, models
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.protocol import Facts
-from dagn_pre.side_information import adapter as adapters
-from dagn_pre.side_information.adapter import Adapter, carries, read
+from dagn_pre.side_information import adapter as side_information_files
+from dagn_pre.side_information.adapter import Adapter
 from dagn_pre.side_information.segment import SegmentError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -63,6 +63,8 @@ class Options:
                 raise UsageError(f"{name} must be True or False, not {value!r}")
         if not isinstance(self.side_information, (bool, str, Path)):
             raise UsageError(f"side_information must be True, False or a weights file, not {self.side_information!r}")
+        if not isinstance(self.side_information, bool):
+            side_information_files.check_weights(self.side_information)
         if self.dtype not in ("auto", *DTYPES):
             raise UsageError(f"dtype must be auto, {', '.join(DTYPES)}, not {self.dtype!r}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
@@ -110,12 +112,13 @@ class _Item:
     pixels: images.Pixels | None = None
     opened: Image.Image | None = None
     data: bytes | None = None  # the file, for models that need it, and where it may hold side information
+    label: str | None = None
     side: tuple[Adapter, np.ndarray] | None = None  # weights, and the symbols that were found for them
 
     @property
     def name(self) -> str:
         """For messages."""
-        return getattr(self.source, "filename", None) or images.label(self.source)
+        return self.label or getattr(self.source, "filename", None) or images.label(self.source)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -168,6 +171,8 @@ class Restorer:
     Source: Ma et al., TIP 2024, Sec. III-B, for the default; the network is :class:`dagn_pre.networks.dagn.DAGN`.
     """
 
+    expects_side_information = False  # whether an image without it is worth a warning
+
     def __init__(
         self,
         model: str | Path = "dagn-s",
@@ -198,14 +203,7 @@ class Restorer:
         radius = self.model.receptive_radius if overlap is None else overlap
         self.overlap = -(-radius // STRIDE) * STRIDE
         self._warned: set[int] = set()
-        self.adapters: dict[bytes, Adapter] = {}
-        if self.model.conditioned_channels and side_information is not False:
-            found = adapters.shipped(self.fingerprint)
-            if side_information is not True:
-                found = [adapters.matching(self.fingerprint, str(model), side_information)]
-            self.adapters = {one.identity: one for one in found}
-        elif not isinstance(side_information, bool):
-            raise UsageError(f"model {str(model)!r} cannot be conditioned by side information")
+        self.adapters = side_information_files.known(side_information, self.fingerprint, str(model))
 
     def __call__(
         self,
@@ -213,6 +211,7 @@ class Restorer:
         quality: Hint | Sequence[Hint] = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
+        name: str | None = None,
     ):
         """Restore one image or a list of them.
 
@@ -226,18 +225,21 @@ class Restorer:
                 skipped (for more, see the constructor's ``quality``). None: a JPEG's header, else P_qf's blind estimate.
             channel_order: "rgb" or "bgr", of arrays and tensors only.
             data: of one array or tensor, the bytes of the JPEG file that it was decoded from, for its side information.
+            name: of one image, what messages call it.
 
         Raises:
             ImageError: an image that cannot be read or is refused; the file is named.
-            UsageError: ``data`` for a list, quality outside 1..100, another channel order, quality hints that do not match
-                the list.
+            UsageError: ``data`` for anything but one array or tensor, ``name`` for a list, quality outside 1..100, another
+                channel order, quality hints that do not match the list.
         """
         if channel_order not in ("rgb", "bgr"):
             raise UsageError(f"channel_order must be 'rgb' or 'bgr', not {channel_order!r}")
+        if data is not None and not (isinstance(data, bytes) and isinstance(image, (np.ndarray, Tensor))):
+            raise UsageError("data are the bytes of the file that one array or tensor was decoded from")
         if not isinstance(image, (list, tuple)):
-            return self._restore([image], [quality], channel_order, data)[0]
-        if data is not None:
-            raise UsageError("data is the file of one array, and a list of images was given")
+            return self._restore([image], [quality], channel_order, data, name)[0]
+        if name is not None:
+            raise UsageError("name is of one image, and a list of images was given")
         hints = list(quality) if isinstance(quality, (list, tuple)) else [quality] * len(image)
         if len(hints) != len(image):
             raise UsageError(f"{len(hints)} quality hints were given for {len(image)} images")
@@ -282,9 +284,13 @@ class Restorer:
         elif header is not None:  # a hint knows better how good the image is, the header how it was written
             known = replace(known, tables=header.tables, subsampling=header.subsampling)
         pixels = images.Pixels.of(opened, name)
-        wanted = self.model.needs == "file" or (self.adapters and carries(opened))
-        data = self._file(source, opened, pixels, name) if wanted else None
-        return _Item(source, pixels.rgb, known, pixels, opened, data)
+        item = _Item(source, pixels.rgb, known, pixels, opened)
+        if self.model.needs == "file":
+            item.data = self._file(source, opened, pixels, name)
+        elif self.options.side_information is not False and side_information_files.carries(opened):
+            with contextlib.suppress(ImageError):  # the file has changed or gone; _side says so
+                item.data = self._file(source, opened, pixels, name)
+        return item
 
     @staticmethod
     def _file(source: ImageLike, opened: Image.Image, pixels: images.Pixels, name: str) -> bytes | None:
@@ -324,10 +330,14 @@ class Restorer:
             rgb = images.grey(rgb)
         return images.upright(rgb, item.opened)
 
-    def _restore(self, sources: list, hints: list, channel_order: str, data: bytes | None = None) -> list:
+    def _restore(
+        self, sources: list, hints: list, channel_order: str, data: bytes | None = None, name: str | None = None
+    ) -> list:
         items = [self._open(source, hint, channel_order) for source, hint in zip(sources, hints)]
-        if data is not None and self.adapters and adapters.digest(data) and isinstance(sources[0], (np.ndarray, Tensor)):
+        if data is not None:
             items[0].data = data
+        if name is not None:
+            items[0].label = name
         restored: list[Tensor | None] = [None] * len(items)
         groups = defaultdict(list)  # padded size -> indices
         stride = self.model.stride
@@ -377,15 +387,23 @@ class Restorer:
 
     def _side(self, item: _Item) -> tuple[Adapter, np.ndarray] | None:
         """The side information that an image's file holds, decoded; None where there is none, or none that can be used."""
-        if item.data is None or not self.adapters:
+        if self.options.side_information is False:
             return None
         try:
-            if item.opened is None and images.is_turned(images.open_image(item.data)):
-                raise SegmentError("side information of a file that EXIF turns, where the array has been turned")
-            return read(item.data, self.adapters, *item.size)
+            if item.opened is None:
+                found = item.data and side_information_files.read_for_array(item.data, self.adapters, *item.size)
+            elif not side_information_files.carries(item.opened):
+                found = None
+            elif item.data is None:
+                raise SegmentError("side information in a file that is not at hand, or has changed; give its path")
+            else:
+                found = side_information_files.read(item.data, self.adapters, *item.size)
         except SegmentError as error:
             warnings.warn(f"{item.name}: {error}; restored without it", RuntimeWarning, stacklevel=4)
             return None
+        if not found and self.expects_side_information:
+            warnings.warn(f"{item.name}: has no side information; restored without it", RuntimeWarning, stacklevel=4)
+        return found or None
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ def read_metadata(path: Path) -> Metadata:
 
 
 def load(path: Path) -> tuple[RestorationModel, Metadata]:
-    """The restorer of a weights file: float32, on the CPU, in eval mode, without gradients.
+    """The restorer of a weights file (or the side information): float32, on the CPU, in eval mode, without gradients.
 
     Raises:
         WeightsError: missing or damaged, or tensors that do not fit; the first keys that differ are named.

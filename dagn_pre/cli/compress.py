@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subsampling", default="4:2:0", help="of the chroma: 4:4:4, 4:2:2 or 4:2:0")
     parser.add_argument("--side-info", action="store_true", help="add what lets dagn-pre restore it better; others skip it")
     parser.add_argument("--lambda", dest="lambda_rate", type=float, metavar="L", help="of --side-info: higher is smaller")
-    parser.add_argument("--model", default="dagn-s", help="of --side-info: the restorer that it is for")
+    parser.add_argument("--model", help="of --side-info: the restorer that it is for (default: dagn-s)")
     parser.add_argument("--side-weights", type=Path, metavar="F", help="of --side-info: weights of your own instead")
 
 
@@ -33,9 +33,9 @@ def run(options: argparse.Namespace) -> int:
     if options.side_info:
         from dagn_pre.side_information import SideInformationEncoder
 
-        encode = SideInformationEncoder(options.model, options.lambda_rate, options.side_weights).encode
-    elif options.lambda_rate is not None or options.side_weights is not None:
-        raise UsageError("--lambda and --side-weights are about --side-info, which is not given")
+        encode = SideInformationEncoder(options.model or "dagn-s", options.lambda_rate, options.side_weights).encode
+    elif (options.lambda_rate, options.model, options.side_weights) != (None, None, None):
+        raise UsageError("--lambda, --model and --side-weights are about --side-info, which is not given")
 
     def work(source: Path, target: Path) -> None:
         image = open_image(source)

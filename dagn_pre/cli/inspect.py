@@ -89,8 +89,7 @@ def _line(row: dict) -> str:
     parts.append(f"blind QF {row['blind_quality']}")
     side = row["side_information"]
     if side:
-        found = "weights {weights}, lambda {lambda:g}, {columns}x{rows} symbols"
-        state = side["error"] or found.format(**side)
-        parts.append(f"side information of {side['bytes']} bytes, version {side['version']} ({state})")
+        found = "side information of {bytes} bytes, version {version} (weights {weights}, lambda {lambda:g}, {columns}x{rows})"
+        parts.append(side["error"] or found.format(**side))
     drawn = f"; features in {row['features']}" if "features" in row else ""
     return f"{row['file']}: {', '.join(parts)}{drawn}"

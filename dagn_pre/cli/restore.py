@@ -30,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="with one model per QF, refuse images of a QF that none was trained for"
     )
-    parser.add_argument("--side-weights", type=Path, metavar="F", help="weights of your own for the files' side information")
-    parser.add_argument("--no-side-info", action="store_true", help="ignore the files' side information")
+    side = parser.add_mutually_exclusive_group()
+    side.add_argument("--side-weights", type=Path, metavar="F", help="weights of your own for the files' side information")
+    side.add_argument("--no-side-info", action="store_true", help="ignore the files' side information")
     parser.add_argument("--strength", type=float, default=1.0, help="0..1, scales the correction")
     parser.add_argument("--tile", type=int, help="side of the tiles; 0 never tiles; default: tiles large images")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
@@ -68,7 +69,8 @@ def run(options: argparse.Namespace) -> int:
         settings = writer_options(target) | {key: upright.info[key] for key in ("exif", "icc_profile") if key in upright.info}
         with atomic_path(target) as path:
             upright.save(path, **settings)
-        side = adapter.describe(source, restorer.adapters) if restorer.adapters and restored_at_all else None
+        used = restored_at_all and not options.no_side_info and adapter.carries(image)
+        side = adapter.describe(source, restorer.adapters) if used else None
         return side and ("without the side information it has" if side["error"] else "with side information")
 
     return batch.run(pairs, work, options.overwrite)

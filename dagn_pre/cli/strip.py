@@ -27,4 +27,7 @@ def run(options: argparse.Namespace) -> int:
         except segment.SegmentError as error:
             raise ImageError(f"{source}: {error}") from error
 
-    return batch.run(batch.plan(options.source, options.target, ".jpg", JPEG_SUFFIXES), work, options.overwrite)
+    pairs = batch.plan(options.source, options.target, ".jpg", JPEG_SUFFIXES)
+    if options.source.is_dir():  # names stay, and other formats have nothing to strip
+        pairs = [(source, target.with_name(source.name)) for source, target in pairs if source.suffix.lower() in JPEG_SUFFIXES]
+    return batch.run(pairs, work, options.overwrite)

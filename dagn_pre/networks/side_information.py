@@ -11,6 +11,7 @@ The source leaves layers' widths and strides open; what is chosen here is said w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ class SideInformationConfig(NetworkConfig):
     """Shape of a :class:`SideInformation`.
 
     Attributes:
-        conditioned: channels of the restorer's layers that are conditioned, as its ``conditioned_channels`` says.
+        channels: of the restorer's layers that are conditioned, as its ``conditioned_channels`` says.
         extractor: channels of the three convolutions that original and JPEG go through, each of stride 2.
         context: channels of the context model.
         mapping: channels of the mapped features.
@@ -39,8 +40,8 @@ class SideInformationConfig(NetworkConfig):
     """
 
     architecture = "side_information"
-    free = ("conditioned",)
-    conditioned: tuple[int, ...] = (96, 64, 32)
+    free = ("channels",)
+    channels: tuple[int, ...] = (96, 64, 32)
     extractor: tuple[int, int, int] = (32, 48, 64)
     context: int = 32
     mapping: int = 64
@@ -132,7 +133,7 @@ class ContextModel(nn.Module):
 
     def bits(self, symbols: Tensor) -> Tensor:
         """(B, 16, h, w) one-hot -> (B, h, w), -log2 of the chosen symbol's probability (the printed R lacks the sign)."""
-        return -(symbols * self(symbols)).sum(1) / torch.log(torch.tensor(2.0))
+        return -(symbols * self(symbols)).sum(1) / math.log(2)
 
 
 Maps = list[tuple[Tensor, Tensor | None]]
@@ -153,7 +154,7 @@ class ArtifactMapping(nn.Module):
         width = config.mapping
         self.before = nn.Conv2d(SYMBOLS, width, 3, padding=1)
         self.after = nn.Conv2d(width, width, 3, padding=1)
-        self.heads = nn.ModuleList(nn.Conv2d(width, channels * (1 + config.shift), 1) for channels in config.conditioned)
+        self.heads = nn.ModuleList(nn.Conv2d(width, channels * (1 + config.shift), 1) for channels in config.channels)
         self.shift = config.shift
         with torch.no_grad():
             for head in self.heads:  # near neutral
@@ -199,7 +200,7 @@ class SideInformation(nn.Module):
         self.context = ContextModel(config.context)
         self.mapping = ArtifactMapping(config)
 
-    def symbols(self, original: Tensor, compressed: Tensor) -> Tensor:
+    def describe(self, original: Tensor, compressed: Tensor) -> Tensor:
         """(B, 3, H, W) float RGB in [0, 1], twice, sides multiples of 16 -> (B, H / 16, W / 16) int64."""
         return self.extractor(original, compressed).argmax(1)
 

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dagn_pre import images, weights
-from dagn_pre.errors import UsageError, WeightsError
+from dagn_pre import images, models, weights
+from dagn_pre.errors import ImageError, UsageError, WeightsError
 from dagn_pre.networks.side_information import CELL, Maps, SideInformation
 from dagn_pre.side_information import coder
 from dagn_pre.side_information.segment import IDENTIFIER, Layout, Message, SegmentError
 
-FOLDER = Path(__file__).parent.parent / "weights" / "side_information"
+FOLDER = models.SHIPPED / "side_information"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Adapter:
         network: in eval mode, float32.
         identity: the four bytes that name it in files.
         trunk: fingerprint of the restorer.
-        lambda_rate: squared levels of 0..255 per bit and symbol.
+        lambda_rate: what a bit of every symbol had to win in training; its unit is the stage's.
     """
 
     network: SideInformation
@@ -58,99 +58,116 @@ class Adapter:
         """(rows, columns) integers of 0..15 -> what a file carries."""
         return Message(self.identity, *symbols.shape, coder.encode(self.symbol_model, symbols))
 
-    def symbols(self, message: Message, height: int, width: int) -> np.ndarray:
+    def decoded(self, message: Message, height: int, width: int) -> np.ndarray:
         """Inverse of :meth:`message`, (rows, columns) uint8, for an image of that size.
 
         Raises:
             SegmentError: a message of another size, or symbols that cannot be decoded.
         """
-        if (message.rows, message.columns) != grid(height, width):
-            size = f"{message.columns}x{message.rows} symbols, where {width}x{height} pixels need"
-            raise SegmentError(f"side information of {size} {'x'.join(map(str, grid(height, width)[::-1]))}")
+        rows, columns = -(-height // CELL), -(-width // CELL)
+        if (message.rows, message.columns) != (rows, columns):
+            found = f"{message.columns}x{message.rows} symbols"
+            raise SegmentError(f"side information of {found}, where {width}x{height} pixels need {columns}x{rows}")
         try:
-            return coder.decode(self.symbol_model, message.coded, message.rows, message.columns)
+            return coder.decode(self.symbol_model, message.coded, rows, columns)
         except coder.SymbolError as error:
             raise SegmentError(f"side information that cannot be read: {error}") from error
 
 
-def grid(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of symbols for an image."""
-    return -(-height // CELL), -(-width // CELL)
+def check_weights(path: str | Path) -> dict:
+    """The card of a file of side information's weights, which is not loaded.
+
+    Raises:
+        WeightsError: missing, damaged, weights of a restorer, or a card that does not say what they were trained for.
+    """
+    metadata = weights.read_metadata(Path(path))
+    if metadata.config.architecture != "side_information":
+        raise WeightsError(f"{path}: weights of a restorer, not of side information")
+    card = metadata.card
+    rate = card.get("lambda_rate")
+    if not isinstance(card.get("trunk"), str) or not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
+        raise WeightsError(f"{path}: its card does not say for which restorer and lambda it was trained")
+    return card
 
 
 @functools.lru_cache(maxsize=16)
 def _load(path: Path, modified: int) -> Adapter:
-    network, metadata = weights.load(path)
-    if not isinstance(network, SideInformation):
-        raise WeightsError(f"{path}: weights of a restorer, not of side information")
-    identity = hashlib.sha256(path.read_bytes()).digest()[:4]
-    try:
-        return Adapter(network, identity, metadata.card["trunk"], float(metadata.card["lambda_rate"]))
-    except (LookupError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: its card does not say what it was trained for ({error})") from error
+    card = check_weights(path)
+    network, _ = weights.load(path)
+    return Adapter(network, hashlib.sha256(path.read_bytes()).digest()[:4], card["trunk"], float(card["lambda_rate"]))
 
 
 def load(path: str | Path) -> Adapter:
     """The adapter of a weights file; loaded once in a process.
 
     Raises:
-        WeightsError: missing, damaged, or weights of a restorer.
+        WeightsError: as :func:`check_weights`, or tensors that do not fit.
     """
     path = Path(path)
     return _load(path, path.stat().st_mtime_ns if path.is_file() else 0)
 
 
-def shipped(trunk: str) -> list[Adapter]:
-    """Those that come with this package for the restorer of that fingerprint, by rising lambda."""
-    found = [load(path) for path in sorted(FOLDER.glob("*.safetensors"))]
-    return sorted((one for one in found if one.trunk == trunk), key=lambda one: one.lambda_rate)
-
-
-def matching(trunk: str, name: str, path: str | Path | None = None, lambda_rate: float | None = None) -> Adapter:
-    """The adapter of a file, or of the shipped ones that with the nearest lambda (by ratio; None: the middle one).
-
-    Args:
-        trunk, name: fingerprint and name of the restorer.
+def own(path: str | Path, trunk: str, name: str) -> Adapter:
+    """:func:`load`, for the restorer of that fingerprint and name.
 
     Raises:
-        UsageError: there is none, or ``lambda_rate`` is not positive.
-        WeightsError: a file that is missing, damaged, or of another restorer.
+        WeightsError: also where it was trained for another one.
     """
-    if path is not None:
-        found = load(path)
-        if found.trunk != trunk:
-            raise WeightsError(f"{path}: side information for another restorer than {name!r}")
-        return found
+    found = load(path)
+    if found.trunk != trunk:
+        raise WeightsError(f"{path}: side information for another restorer than {name!r}")
+    return found
+
+
+def shipped(trunk: str) -> list[Adapter]:
+    """Those that come with this package for the restorer of that fingerprint, by rising lambda."""
+    found = [load(path) for path in sorted(FOLDER.glob("*.safetensors")) if check_weights(path)["trunk"] == trunk]
+    return sorted(found, key=lambda one: one.lambda_rate)
+
+
+def nearest(trunk: str, name: str, lambda_rate: float | None = None) -> Adapter:
+    """Of the shipped ones that with the nearest lambda, by ratio; None: the middle one.
+
+    Raises:
+        UsageError: there is none for that restorer, or ``lambda_rate`` is not positive.
+    """
+    if lambda_rate is not None and not 0 < lambda_rate < math.inf:
+        raise UsageError(f"lambda must be positive, not {lambda_rate}")
     known = shipped(trunk)
     if not known:
         raise UsageError(f"no side information for model {name!r} is here; train it with dagn-pre train, and pass its weights")
     if lambda_rate is None:
         return known[len(known) // 2]
-    if not lambda_rate > 0:
-        raise UsageError(f"lambda must be positive, not {lambda_rate}")
     return min(known, key=lambda one: abs(math.log(one.lambda_rate / lambda_rate)))
 
 
+Known = Mapping[bytes, Adapter]
+
+
+def known(option: bool | str | Path, trunk: str, name: str) -> dict[bytes, Adapter]:
+    """What a restorer knows of side information, by the bytes that name it: ``option`` is that of ``Restorer``."""
+    if option is False:
+        return {}
+    found = shipped(trunk) if option is True else [own(option, trunk, name)]
+    return {one.identity: one for one in found}
+
+
+# -- in files -------------------------------------------------------------------------------------------------------------
+
+
 def carries(image: Image.Image) -> bool:
-    """Whether the file of an opened image has side information in it, of whatever version."""
+    """Whether the file of an opened image seems to have side information in it, without reading it again."""
     return any(name == "APP15" and data.startswith(IDENTIFIER) for name, data in getattr(image, "applist", ()))
 
 
-def digest(jpeg: bytes) -> str | None:
-    """SHA-256 of a file's side information, hexadecimal; None where there is none, or for another format."""
-    try:
-        parts = Layout.of(jpeg).parts
-    except SegmentError:
-        return None
-    return hashlib.sha256(b"".join(parts)).hexdigest() if parts else None
-
-
-def read(jpeg: bytes, known: Mapping[bytes, Adapter], height: int, width: int) -> tuple[Adapter, np.ndarray] | None:
+def read(jpeg: bytes, known: Known, height: int, width: int) -> tuple[Adapter, np.ndarray] | None:
     """The side information of a JPEG file of that size, decoded: (adapter, (rows, columns) uint8); None where there is none.
 
     Raises:
         SegmentError: it is damaged, of another picture, size or version, or for weights that are not among ``known``.
     """
+    if IDENTIFIER not in jpeg or not jpeg.startswith(b"\xff\xd8"):  # spares other files the parsing
+        return None
     layout = Layout.of(jpeg)
     message = layout.message()
     if message is None:
@@ -160,10 +177,29 @@ def read(jpeg: bytes, known: Mapping[bytes, Adapter], height: int, width: int) -
     if message.model not in known:
         raise SegmentError(f"side information for weights {message.model.hex()}, which are not here")
     adapter = known[message.model]
-    return adapter, adapter.symbols(message, height, width)
+    return adapter, adapter.decoded(message, height, width)
 
 
-def describe(path: str | Path, known: Mapping[bytes, Adapter]) -> dict | None:
+def read_for_array(jpeg: bytes, known: Known, height: int, width: int) -> tuple[Adapter, np.ndarray] | None:
+    """:func:`read`, of the file that an array was decoded from.
+
+    Raises:
+        SegmentError: also where EXIF turns the picture, since the array then is turned, or may be.
+    """
+    found = read(jpeg, known, height, width)
+    if found is not None and images.is_turned(_opened(jpeg)):
+        raise SegmentError("side information of a file that EXIF turns, where the array has been turned")
+    return found
+
+
+def _opened(jpeg: bytes) -> Image.Image:
+    try:
+        return images.open_image(jpeg)
+    except ImageError as error:
+        raise SegmentError(f"side information of a file that cannot be opened ({error})") from error
+
+
+def describe(path: str | Path, known: Known) -> dict | None:
     """What a file's side information says of itself, for people; None where there is none.
 
     Returns:
@@ -182,6 +218,8 @@ def describe(path: str | Path, known: Mapping[bytes, Adapter]) -> dict | None:
         layout = Layout.of(jpeg)
         row.update(bytes=layout.bytes, version=layout.version)
         message = layout.message()
+        if message is None:
+            raise SegmentError("side information inside another segment")
         row.update(rows=message.rows, columns=message.columns, weights=message.model.hex())
         adapter, _ = read(jpeg, known, opened.height, opened.width)
         row["lambda"] = adapter.lambda_rate

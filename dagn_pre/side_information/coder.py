@@ -23,6 +23,7 @@ ACTIVATION_LIMIT = (1 << 24) - 1  # with WEIGHT_LIMIT no sum leaves 64 bits
 WEIGHT_LIMIT = (1 << 19) - 1
 LOGIT_LIMIT = 1 << 20
 TOTAL = 1 << 16  # frequencies of the 16 symbols sum to this
+PER_LN2 = 1.4426950408889634  # 1 / ln 2; written out, since a library's logarithm may differ in its last bit
 OUTSIDE = SYMBOLS  # stands for a neighbour outside the image
 # (row, column) of the twelve neighbours, in the order of the masked convolution's weights
 NEIGHBOURS = [(row, column) for row in (-2, -1, 0) for column in range(-2, 3) if (row, column) < (0, 0)]
@@ -52,7 +53,7 @@ class SymbolModel:
         self.bias = _fixed(context.causal.bias.detach().float().numpy())
         self.layers = []
         for index, layer in enumerate(context.pointwise):
-            factor = 1 / np.log(2) if index == len(context.pointwise) - 1 else 1.0  # the last one's logits to base 2
+            factor = PER_LN2 if index == len(context.pointwise) - 1 else 1.0  # the last one's logits to base 2
             matrix = _fixed(layer.weight.detach().float().numpy()[..., 0, 0], factor)
             self.layers.append((matrix.T.copy(), _fixed(layer.bias.detach().float().numpy(), factor)))
 
@@ -121,7 +122,7 @@ def decode(model: SymbolModel, data: bytes, rows: int, columns: int) -> np.ndarr
     """Inverse of :func:`encode`: (rows, columns) uint8.
 
     Raises:
-        SymbolError: bytes that :func:`encode` never gives.
+        SymbolError: bytes that lead out of the coder's range; most that :func:`encode` never gives decode to other symbols.
     """
     words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32)
     padded = _padded(rows, columns)

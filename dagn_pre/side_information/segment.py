@@ -192,9 +192,9 @@ def strip(jpeg: bytes) -> bytes:
     Raises:
         SegmentError: no JPEG, or a damaged header.
     """
-    kept, position = b"", 0
+    kept, position = [], 0
     for segment in _segments(jpeg):
         if segment.ours:
-            kept += jpeg[position : segment.start]
+            kept.append(jpeg[position : segment.start])
             position = segment.stop
-    return kept + jpeg[position:]
+    return b"".join([*kept, jpeg[position:]])

@@ -24,7 +24,7 @@ from dagn_pre.errors import TrainingError, WeightsError
 from dagn_pre.files import atomic_path
 
 FORMAT = "dagn-pre-checkpoint-1"
-PATHS = ("data", "validation", "insensitive_from", "sensitive_from", "load_from")  # keys that name places, not settings
+PATHS = ("data", "validation", "insensitive_from", "sensitive_from", "load_from", "trunk")  # name places, not settings
 
 
 def config_hash(config: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from dagn_pre import __version__, architectures, models, weights
-from dagn_pre.errors import UsageError
+from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.blind_dagn import BlindDAGN
 from dagn_pre.networks.dagn import DAGN
@@ -83,9 +83,14 @@ def _side_information(source: str | Path, state: dict, output: Path, dtype: str)
     config = SideInformationConfig.from_dict(state["network"])
     stage = SideInformationStage(config, settings["trunk"], settings["train_trunk"])
     weights.check_keys(stage.state_dict(), state["state_dict"], f"{source}: a checkpoint of stage side, for export,")
+    before = dict(stage.trunk.state_dict())
+    if not settings["train_trunk"] and any(not torch.equal(before[k], state["state_dict"][f"trunk.{k}"]) for k in before):
+        raise WeightsError(f"{source}: its trunk {settings['trunk']!r} is no longer the file that it was trained on")
     stage.load_state_dict(state["state_dict"])
     card, trunk = _card(state), settings["trunk"]
     if settings["train_trunk"]:
         trunk = output.with_name(f"{output.stem}-trunk.safetensors")
-        weights.save(trunk, stage.trunk, None, {**card, "name": trunk.stem, "version": __version__}, DTYPES[dtype])
-    return stage.side.eval(), {**card, "trunk": models.fingerprint(trunk), "lambda_rate": settings["lambda_rate"]}
+        own = {**card, "name": trunk.stem, "version": __version__, "dtype": dtype}
+        weights.save(trunk, stage.trunk, None, own, DTYPES[dtype])
+    trade = {key: settings[key] for key in ("relative", "lambda_rate")}
+    return stage.side.eval(), {**card, **trade, "trunk": models.fingerprint(trunk)}

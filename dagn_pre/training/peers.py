@@ -74,7 +74,7 @@ class PeerStage(Stage):
     def compiled(self):
         return [(self.model, "restore")]
 
-    def predict(self, compressed, quality):
+    def predict(self, compressed, original, quality):
         padded = self.model.pad(compressed)
         return self.loss(self.model, padded, padded, quality)[0][..., : compressed.shape[-2], : compressed.shape[-1]]
 

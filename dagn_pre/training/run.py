@@ -84,6 +84,8 @@ def check_config(config: Config, source: object) -> Config:
     on_blocks = config.architecture in ("dmcnn", "qgac")
     if on_blocks and (not config.aligned or config.p_444):
         raise ConfigError(f"{source}: {config.architecture} works on the file's 4:2:0 blocks: aligned = True and p_444 = 0")
+    if config.stage == "side" and not config.lambda_rate > 0:
+        raise ConfigError(f"{source}: lambda_rate must be positive, not {config.lambda_rate!r}")
     if config.stage == "side" and (not config.aligned or config.p_second):
         raise ConfigError(f"{source}: side information is of the file's own blocks: aligned = True and p_second = 0")
     try:

@@ -139,6 +139,7 @@ class StepLoop(BaseLoop):
             batch = next(batches)
             wait = time.perf_counter() - started
             runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
+            runner.stage.step = self._iter
             outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
             spent = time.perf_counter() - started
             hub.update_scalar("train/data_wait", wait / spent)
@@ -382,7 +383,7 @@ STAGE_KEYS = {
     "sensitive": ("channels_last", "lambda_cs"),
     "dagn": ("channels_last", "end_to_end", "lambda_blocking"),
     "peer": ("channels_last",),
-    "side": ("channels_last", "trunk", "train_trunk", "lambda_rate", "sigma", "rate_warmup"),
+    "side": ("channels_last", "trunk", "train_trunk", "relative", "lambda_rate", "sigma", "rate_warmup"),
 }  # what a stage's class takes of the configuration
 
 

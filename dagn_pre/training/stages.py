@@ -48,8 +48,10 @@ class Stage(BaseModel):
     """One stage's modules and their loss. Subclasses define ``trainable`` and ``losses``.
 
     ``forward`` is what distributed data parallel wraps: one forward and one backward pass a step, whatever the number of
-    optimisers.
+    optimisers. ``step`` is the loop's count of those done.
     """
+
+    step = 0
 
     def __init__(self, modules: dict[str, nn.Module], channels_last: bool = True) -> None:
         super().__init__()
@@ -78,8 +80,8 @@ class Stage(BaseModel):
         """
         raise NotImplementedError
 
-    def predict(self, compressed: Tensor, quality: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 in [0, 1] and their QF, (B,) int64 -> the restored images, the same."""
+    def predict(self, compressed: Tensor, original: Tensor, quality: Tensor) -> Tensor:
+        """Restore ``compressed``; arguments as of :meth:`losses`. The original is there for a sender to look at."""
         raise UsageError(f"{type(self).__name__} restores nothing that could be validated")
 
     def compiled(self) -> list[tuple[nn.Module, str]]:
@@ -92,7 +94,7 @@ class Stage(BaseModel):
     def forward(self, compressed: Tensor, original: Tensor, quality: Tensor, mode: str = "loss") -> Losses | list[np.ndarray]:
         if mode == "loss":
             return self.losses(compressed, original, quality)
-        restored = self.predict(compressed, quality).float().clamp(0, 1).mul(255).round().byte()
+        restored = self.predict(compressed, original, quality).float().clamp(0, 1).mul(255).round().byte()
         return list(restored.permute(0, 2, 3, 1).cpu().numpy())
 
     def train_step(self, data: list[Tensor], optim_wrapper: OptimWrapperDict, forward: nn.Module | None = None) -> dict:
@@ -300,14 +302,13 @@ class RestorationStage(Stage):
         with torch.autocast(x.device.type, enabled=False):
             return self.network.guide(x)
 
-    def predict(self, compressed: Tensor, quality: Tensor) -> Tensor:
+    def predict(self, compressed: Tensor, original: Tensor, quality: Tensor) -> Tensor:
         x = self.network.pad(compressed)
         return self.network.restore(x, self.guide(x))[..., : compressed.shape[-2], : compressed.shape[-1]]
 
     def losses(self, compressed, original, quality):
         guidance = self.guide(compressed)
-        working = F.linear(compressed.new_ones(1), compressed.new_ones(1, 1)).dtype  # autocast's, where it is on
-        restored = self.network.restore(compressed, narrowed(guidance, working))
+        restored = self.network.restore(compressed, narrowed(guidance, working_dtype(compressed)))
         losses = {"loss_pixels": F.l1_loss(restored.float(), original)}
         if self.lambda_blocking:
             losses["loss_blocking"] = self.lambda_blocking * blocking(restored.float())
@@ -338,6 +339,11 @@ def blocking(images: Tensor) -> Tensor:
         largest = phases.amax(1)
         total = total + largest - (phases.sum(1) - largest) / 7
     return total.mean() / 6
+
+
+def working_dtype(x: Tensor) -> torch.dtype:
+    """What convolutions of ``x`` give: autocast's dtype where it is on."""
+    return F.linear(x.new_ones(1), x.new_ones(1, 1)).dtype
 
 
 def narrowed(guidance: Guidance, dtype: torch.dtype) -> Guidance:

@@ -41,6 +41,8 @@ class Restoring:
         self.restorer_options = dict(restorer or {})
         if "device" in self.restorer_options:
             raise UsageError("restorer takes no device in a preprocessor: it restores where the model is; leave it out")
+        if not isinstance(self.restorer_options.get("side_information", True), bool):
+            raise UsageError("side information is in files, and a preprocessor has tensors: use the transform")
         model = check_options(**self.restorer_options).model
         if models.get(model).needs == "file":
             raise UsageError(f"model {str(model)!r} works on files, and a preprocessor has tensors: use the transform")

@@ -24,6 +24,8 @@ from dagn_pre.errors import ConfigError, ImageError, UsageError
 from dagn_pre.integrations.workers import usable_device
 from dagn_pre.restorer import Options, check_options, shared_restorer
 from dagn_pre.side_information import SideInformationEncoder, adapter
+from dagn_pre.side_information.adapter import Adapter
+from dagn_pre.side_information.segment import SegmentError
 
 # What Resize, Pad and RandomFlip of mmcv, mmdet and mmseg leave in ``results``, also when they changed no pixel.
 TRACES = ("scale", "scale_factor", "pad_shape", "flip")
@@ -80,8 +82,8 @@ class JPEGCompress(BaseTransform):
         self.side = (side_model, side_lambda, side_weights) if side_info else None
         if self.side:
             side_encoder(*self.side)
-        elif side_lambda is not None or side_weights is not None:
-            raise UsageError("side_lambda and side_weights are about side_info, which is off")
+        elif side_lambda is not None or side_weights is not None or side_model != "dagn-s":
+            raise UsageError("side_model, side_lambda and side_weights are about side_info, which is off")
 
     @cache_randomness
     def draw(self) -> int | None:
@@ -222,13 +224,14 @@ class DAGNRestore(BaseTransform):
             if options.strength == 0 or (known is not None and options.quality is None and known >= options.max_quality):
                 return image, False
             return self.decoded(options, quality, results), False
-        hints = {"quality": quality, "channel_order": "bgr", "data": data if options.side_information else None}
+        side = self.side(options, data, results)
+        hints = {"quality": quality, "channel_order": "bgr", "data": data if side else None, "name": named(results)}
         if self.cache is None or not image.size:
             return shared_restorer(**vars(options))(image, **hints), False
         if quality is not None and (model.needs == "tables" or getattr(model.config, "tables", False)):
             known = [quality.value, quality.tables, quality.subsampling]
-        found = hints["data"] and adapter.digest(data)
-        side = {"side": found} if found else {}
+        # By the very symbols: not every file of the same bytes can use them, nor with other weights at hand.
+        side = {"side": [side[0].identity.hex(), hashlib.sha256(side[1].tobytes()).hexdigest()]} if side else {}
         key = cache.digest(image, known_quality=known, weights=weights(options.model), **side, **identity(options))
         kept = self.cache.get(key, "png")
         if kept is not None:
@@ -244,6 +247,17 @@ class DAGNRestore(BaseTransform):
         else:
             self.cache.put(key, "png", cache.to_png(np.ascontiguousarray(restored[..., ::-1])))
         return restored, False
+
+    def side(self, options: Options, data: bytes | None, results: dict) -> tuple[Adapter, np.ndarray] | None:
+        """The side information in the image's file, decoded; None where there is none, or, with a warning, none of use."""
+        if data is None or options.side_information is False:
+            return None
+        try:
+            known = adapter.known(options.side_information, weights(options.model), str(options.model))
+            return adapter.read_for_array(data, known, *results["img"].shape[:2])
+        except SegmentError as error:
+            print_log(f"DAGNRestore: {named(results)}: {error}; restored without it", "current", logging.WARNING)
+            return None
 
     def decoded(self, options: Options, quality: codec.Quality | None, results: dict) -> np.ndarray:
         """BGR pixels by a model that decodes the file itself."""
@@ -277,7 +291,7 @@ def identity(options: Options) -> dict:
     """Everything about a restorer but its weights that decides its pixels, as JSON values."""
     device = options.resolved_device()
     decides = dict(device=device.type, dtype=str(options.resolved_dtype(device)), version=__version__)
-    return {key: value for key, value in {**asdict(options), **decides}.items() if key != "model"}
+    return {key: value for key, value in {**asdict(options), **decides}.items() if key not in ("model", "side_information")}
 
 
 def open_cache(folder: str | None, size: int | str) -> cache.Cache | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from pathlib import Path
 
 import pytest
 from mmcv.transforms import LoadImageFromFile
 
 from dagn_pre import Restorer
-from dagn_pre.errors import UsageError
+from dagn_pre.errors import UsageError, WeightsError
+from dagn_pre.integrations.openmmlab.det_preprocessor import DAGNDetDataPreprocessor
 from dagn_pre.integrations.openmmlab.transforms import DAGNRestore, JPEGCompress
 from dagn_pre.side_information import SideInformationEncoder, segment
 from tests.conftest import photograph
@@ -79,10 +81,41 @@ def test_caches_tell_files_with_it_from_files_without(tiny_weights, side, expect
     assert results["dagn_cached"]
 
 
+def test_a_cache_keeps_what_was_used_and_not_what_was_there(tiny_weights, side, expected, tmp_path):
+    """A file whose side information is of no use must not stand in for one that can use it, nor other weights' result."""
+    good = compress(tiny_weights, side)(loaded())
+    stale = {**good, "jpeg_data": good["jpeg_data"] + b"\0"}  # the same pixels and segments, another picture by its checksum
+    restore = DAGNRestore(str(tiny_weights), side_information=side, cache_dir=str(tmp_path / "cache"))
+    assert (restore(dict(stale))["img"][..., ::-1] == expected[1]).all()
+    assert (restore(dict(good))["img"][..., ::-1] == expected[0]).all()
+    path = tmp_path / "own.safetensors"
+    save_adapter(path, tiny_weights, seed=7)
+    changing = DAGNRestore(str(tiny_weights), side_information=path, cache_dir=str(tmp_path / "cache"))
+    assert (changing(dict(good))["img"][..., ::-1] == expected[1]).all()
+    path.write_bytes(Path(side).read_bytes())
+    assert (changing(dict(good))["img"][..., ::-1] == expected[0]).all()
+
+
+def test_the_log_names_the_file_each_time(tiny_weights, side, tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr("dagn_pre.integrations.openmmlab.transforms.print_log", lambda text, *rest: logged.append(text))
+    results = {**compress(tiny_weights, side)(loaded()), "img_path": "street.jpg"}
+    results["jpeg_data"] += b"\0"
+    restore = DAGNRestore(str(tiny_weights), side_information=side, cache_dir=str(tmp_path))
+    for _ in range(2):
+        restore(dict(results))
+    assert len(logged) == 2 and all("street.jpg: side information that is damaged" in text for text in logged)
+
+
 def test_options_show_and_are_checked_when_built(tiny_weights, side):
     assert "side_info=" in repr(compress(tiny_weights, side)) and "side_info" not in repr(JPEGCompress(20))
     assert f"side_information={side!r}" in repr(DAGNRestore(str(tiny_weights), side_information=side))
-    with pytest.raises(UsageError, match="which is off"):
-        JPEGCompress(20, side_lambda=1.0)
+    for wrong in ({"side_lambda": 1.0}, {"side_model": "dagn"}, {"side_weights": side}):
+        with pytest.raises(UsageError, match="which is off"):
+            JPEGCompress(20, **wrong)
+    with pytest.raises(WeightsError, match="no such weights file"):
+        DAGNRestore(str(tiny_weights), side_information="none.safetensors")
+    with pytest.raises(UsageError, match="side information is in files"):
+        DAGNDetDataPreprocessor(restorer={"model": str(tiny_weights), "side_information": side})
     with pytest.raises(UsageError, match="no side information for model"):
         JPEGCompress(20, side_info=True, side_model=str(tiny_weights))

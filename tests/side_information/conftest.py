@@ -14,7 +14,7 @@ from tests.conftest import TINY, photograph, randomised
 def save_adapter(path: Path, trunk: Path, seed: int = 0, lambda_rate: float = 1.0, **config) -> Path:
     """Weights of side information for a tiny DAGN, untrained but far from neutral."""
     torch.manual_seed(seed)
-    shape = {"conditioned": TINY.widths[2::-1], "extractor": (4, 4, 8), "context": 8, "mapping": 8, "shift": True}
+    shape = {"channels": TINY.widths[2::-1], "extractor": (4, 4, 8), "context": 8, "mapping": 8, "shift": True}
     network = SideInformation(SideInformationConfig(**{**shape, **config}))
     randomised(network)
     with torch.no_grad():

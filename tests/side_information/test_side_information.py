@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dagn_pre import Restorer, codec
+from dagn_pre import Restorer, codec, weights
 from dagn_pre.benchmarks import side_fuzz
 from dagn_pre.cli.main import main
 from dagn_pre.errors import ImageError, UsageError, WeightsError
@@ -56,16 +57,16 @@ def test_quantisation_is_hard_forward_and_soft_backward():
     chosen = quantised(torch.log_softmax(logits, 1), sigma=2.0)
     assert ((chosen == 0) | (chosen == 1)).all() and (chosen.sum(1) == 1).all()
     assert (chosen.argmax(1) == logits.argmax(1)).all()
-    weights = torch.randn(chosen.shape)
-    (chosen * weights).sum().backward()
+    factors = torch.randn(chosen.shape)
+    (chosen * factors).sum().backward()
     hard_gradient, logits.grad = logits.grad, None
-    (torch.softmax(2 * torch.log_softmax(logits, 1), 1) * weights).sum().backward()
+    (torch.softmax(2 * torch.log_softmax(logits, 1), 1) * factors).sum().backward()
     assert torch.allclose(hard_gradient, logits.grad)
 
 
 def test_bits_are_those_of_the_chosen_symbol():
     torch.manual_seed(0)
-    network = SideInformation(SideInformationConfig(conditioned=(4,)))
+    network = SideInformation(SideInformationConfig(channels=(4,)))
     symbols = torch.randint(0, 16, (1, 4, 5))
     probabilities = network.context(one_hot(symbols)).exp()
     bits = network.context.bits(one_hot(symbols))
@@ -74,7 +75,7 @@ def test_bits_are_those_of_the_chosen_symbol():
 
 def test_maps_of_a_crop_are_those_of_the_whole_but_at_its_border():
     torch.manual_seed(0)
-    network = SideInformation(SideInformationConfig(conditioned=(4, 3), shift=True))
+    network = SideInformation(SideInformationConfig(channels=(4, 3), shift=True))
     maps = network.maps(torch.randint(0, 16, (1, 6, 7)))
     x = torch.rand(1, 4, 96, 112)
     whole = conditioned(x, maps[0])
@@ -158,6 +159,8 @@ def test_an_array_that_was_turned_is_not_what_the_symbols_are_of(encoder, restor
     exif[0x0112] = 3
     file = encoder.encode(IMAGE, 20, exif=exif)
     pixels = codec.decode(file)
+    exif[0x0112] = 0  # turns nothing
+    quietly(restorer, pixels, quality=20, data=encoder.encode(IMAGE, 20, exif=exif))
     assert (quietly(restorer, file) != plain(file)).any()  # a file is restored as stored, then turned
     with pytest.warns(RuntimeWarning, match="EXIF turns"):
         assert (restorer(pixels, quality=20, data=file) == plain(pixels, quality=20)).all()
@@ -169,6 +172,54 @@ def test_the_receiver_that_expects_it_names_files_without(carrier, tiny_weights,
     (tmp_path / "bare.jpg").write_bytes(segment.strip(carrier))
     with pytest.warns(RuntimeWarning, match="bare.jpg: has no side information"):
         receiver(tmp_path / "bare.jpg")
+
+
+def test_a_pil_image_that_is_no_longer_its_file_is_restored_without(carrier, restorer, plain, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(carrier)
+    opened = Image.open(tmp_path / "a.jpg")
+    opened.thumbnail((48, 48))
+    in_memory = Image.open(io.BytesIO(carrier))
+    for image in (opened, in_memory):
+        with pytest.warns(RuntimeWarning, match="not at hand, or has changed"):
+            found = restorer(image)
+        assert (np.asarray(found) == np.asarray(plain(image))).all()
+
+
+def test_models_that_cannot_use_it_say_so(carrier, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(carrier)
+    for restorer in (Restorer("arcnn", "cpu"), SideInformationRestorer("arcnn", "cpu")):
+        with pytest.warns(RuntimeWarning, match="a.jpg: side information for weights .*, which are not here"):
+            restorer(tmp_path / "a.jpg")
+    quietly(Restorer("arcnn", "cpu", side_information=False), carrier)
+
+
+def test_bad_bytes_beside_a_good_array_do_not_stop_it(carrier, restorer, plain):
+    place = carrier.index(b"\xff\xc0")
+    huge = carrier[: place + 5] + b"\xea\x60\xea\x60" + carrier[place + 9 :]
+    for data in (huge, carrier[:40] + b"DAGN\0", b"\xff\xd8DAGN\0"):
+        with pytest.warns(RuntimeWarning, match="frame 7: .*; restored without it"):
+            found = restorer(IMAGE, quality=20, data=data, name="frame 7")
+        assert (found == plain(IMAGE, quality=20)).all()
+    assert (quietly(restorer, IMAGE, quality=20, data=b"\x89PNG DAGN\0") == plain(IMAGE, quality=20)).all()
+
+
+def test_large_images_are_described_in_tiles(encoder):
+    image = photograph(200, 300)
+    jpeg = codec.compress(image, 10)
+    whole = encoder.symbols(image, jpeg)
+    assert len(np.unique(whole)) > 2
+    for tile in (64, 128):
+        assert (encoder.symbols(image, jpeg, tile) == whole).all()
+
+
+def test_side_information_inside_another_segment_is_none(carrier, restorer, tmp_path):
+    """Pillow finds what lies behind a marker that it does not know; we do not."""
+    start = carrier.index(b"\xff\xef")
+    stop = start + 2 + int.from_bytes(carrier[start + 2 : start + 4], "big")
+    hidden = b"\xff\xf0" + (stop - start + 2).to_bytes(2, "big") + carrier[start:stop]
+    (tmp_path / "a.jpg").write_bytes(carrier[:start] + hidden + carrier[stop:])
+    row = adapter.describe(tmp_path / "a.jpg", restorer.adapters)
+    assert row is None or row["error"]
 
 
 def test_grey_and_odd_sizes(encoder, restorer):
@@ -189,8 +240,13 @@ def test_encoders_and_restorers_refuse_what_does_not_belong(tiny_weights, side_w
         SideInformationEncoder(tiny_weights, weights=tiny_weights)
     with pytest.raises(UsageError, match="holds side information and no restorer"):
         Restorer(side_weights)
-    with pytest.raises(UsageError, match="cannot be conditioned"):
+    with pytest.raises(WeightsError, match="for another restorer than 'arcnn'"):
         Restorer("arcnn", side_information=side_weights)
+    with pytest.raises(UsageError, match="and weights are given"):
+        SideInformationEncoder(tiny_weights, 1.0, side_weights)
+    weights.save(tmp_path / "bare.safetensors", encoder.adapter.network, None, {"trunk": "x", "lambda_rate": 0})
+    with pytest.raises(WeightsError, match="does not say for which restorer and lambda"):
+        adapter.load(tmp_path / "bare.safetensors")
     with pytest.raises(UsageError, match="side_information must be"):
         Restorer(tiny_weights, side_information=3)
     with pytest.raises(WeightsError, match="no such weights file"):
@@ -202,8 +258,11 @@ def test_encoders_and_restorers_refuse_what_does_not_belong(tiny_weights, side_w
 
 
 def test_a_list_has_no_one_file(restorer, carrier):
-    with pytest.raises(UsageError, match="data is the file of one array"):
-        restorer([IMAGE], data=carrier)
+    for image, data in (([IMAGE], carrier), (carrier, carrier), (IMAGE, "a.jpg")):
+        with pytest.raises(UsageError, match="data are the bytes of the file"):
+            restorer(image, data=data)
+    with pytest.raises(UsageError, match="name is of one image"):
+        restorer([IMAGE], name="a")
 
 
 # -- two machines ---------------------------------------------------------------------------------------------------------
@@ -277,12 +336,16 @@ def test_compress_restore_inspect_and_strip(tmp_path, tiny_weights, side_weights
     assert rows["0.jpg"]["bytes"] == size and rows["0.jpg"]["error"] is None
     assert main(["inspect", str(jpegs / "0.jpg"), *chosen]) == 0
     assert f"side information of {size} bytes, version 1 (weights " in capsys.readouterr().out
+    assert main(["inspect", str(jpegs / "1.jpg"), *chosen]) == 0
+    assert "blind QF" in (line := capsys.readouterr().out) and "side information that is damaged" in line
 
     (jpegs / "broken.jpg").write_bytes(b"no JPEG")
+    (jpegs / "0.png").write_bytes(b"of another format: nothing to strip")
+    (jpegs / "0.JPEG").write_bytes((jpegs / "0.jpg").read_bytes())
     assert main(["strip", str(jpegs), str(tmp_path / "stripped")]) == 1
     assert "broken.jpg: is no JPEG" in capsys.readouterr().err
     assert (tmp_path / "stripped" / "0.jpg").read_bytes() == (jpegs / "bare.jpg").read_bytes()
-    assert not (tmp_path / "stripped" / "broken.jpg").exists()
+    assert {path.name for path in (tmp_path / "stripped").iterdir()} == {"0.jpg", "0.JPEG", "1.jpg", "bare.jpg"}
 
 
 def test_options_without_side_info_are_refused(tmp_path, capsys):
@@ -297,8 +360,9 @@ def test_of_several_lambdas_the_nearest_is_taken(tiny_weights, tmp_path, monkeyp
         save_adapter(tmp_path / f"{index}.safetensors", tiny_weights, index, lambda_rate=value)
     asked = {None: 1.0, 0.1: 0.25, 0.6: 1.0, 3: 4.0}
     assert {key: SideInformationEncoder(tiny_weights, key).adapter.lambda_rate for key in asked} == asked
-    with pytest.raises(UsageError, match="lambda must be positive"):
-        SideInformationEncoder(tiny_weights, 0)
+    for wrong in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="lambda must be positive"):
+            SideInformationEncoder(tiny_weights, wrong)
     restorer = Restorer(tiny_weights, "cpu")  # knows all that are shipped for its model
     assert len(restorer.adapters) == 3
     quietly(restorer, [SideInformationEncoder(tiny_weights, value).encode(IMAGE, 20) for value in (4, 0.25)])

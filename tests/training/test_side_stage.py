@@ -11,6 +11,7 @@ from dagn_pre.errors import ConfigError, UsageError, WeightsError
 from dagn_pre.networks.side_information import SideInformationConfig
 from dagn_pre.side_information import SideInformationEncoder, adapter
 from dagn_pre.training import checkpoint
+from dagn_pre.training.export import export
 from dagn_pre.training.run import load_stages, train, train_stage
 from dagn_pre.training.side_information import SideInformationStage
 from tests.conftest import photograph
@@ -66,12 +67,13 @@ def blocks(seed: int, count: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
 def trained(trunk, lambda_rate: float, steps: int = 250) -> tuple[SideInformationStage, float, float]:
     """A stage taught on :func:`blocks`, and its distortion and bits a symbol on others."""
     torch.manual_seed(0)
-    stage = SideInformationStage(SideInformationConfig(**SHAPE, shift=True), str(trunk), True, lambda_rate, rate_warmup=100)
+    shape = SideInformationConfig(**SHAPE, shift=True)
+    stage = SideInformationStage(shape, str(trunk), True, lambda_rate=lambda_rate, rate_warmup=100)
     stage.train()
     optimiser = torch.optim.Adam([p for p in stage.parameters() if p.requires_grad], 1e-2)
     quality = torch.full((8,), 10)
-    for step in range(steps):
-        compressed, original = blocks(step)
+    for stage.step in range(steps):
+        compressed, original = blocks(stage.step)
         losses, _ = stage.losses(compressed, original, quality)
         optimiser.zero_grad()
         sum(losses.values()).backward()
@@ -111,10 +113,22 @@ def test_a_resumed_run_is_the_whole_run(photos, tiny_weights, tmp_path):
 def test_lambda_rises_over_the_second_half_of_the_warm_up(tiny_weights):
     stage = SideInformationStage(SideInformationConfig(**SHAPE), str(tiny_weights), lambda_rate=2.0, rate_warmup=100)
     found = []
-    for step in (0, 50, 75, 100, 500):
-        stage.steps.fill_(step)
+    for stage.step in (0, 50, 75, 100, 500):
         found.append(stage.rate_weight())
     assert found == [0, 0, 1, 2, 2]
+
+
+def test_the_loop_tells_the_stage_its_step(photos, tiny_weights, tmp_path, monkeypatch):
+    """Also after resuming, and from the start again where a run loads another's weights."""
+    seen, losses = [], SideInformationStage.losses
+    monkeypatch.setattr(SideInformationStage, "losses", lambda self, *rest: seen.append(self.step) or losses(self, *rest))
+    config = load_stages("dagn-s/side", options(photos, tiny_weights))["side"]
+    done = train_stage(config, tmp_path / "first")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "step_0000002.pth").write_bytes((tmp_path / "first" / "step_0000002.pth").read_bytes())
+    train_stage(config, tmp_path / "half", resume=True)
+    train_stage(load_stages("dagn-s/side", options(photos, tiny_weights, load_from=str(done)))["side"], tmp_path / "second")
+    assert seen == [0, 1, 2, 3, 2, 3, 0, 1, 2, 3]
 
 
 def test_before_rate_counts_it_teaches_the_context_model_alone(tiny_weights):
@@ -127,11 +141,52 @@ def test_before_rate_counts_it_teaches_the_context_model_alone(tiny_weights):
     assert all(p.grad is None or not p.grad.any() for p in stage.side.extractor.parameters())
 
 
+def test_relative_distortion_is_a_share_of_each_images_own_error(tiny_weights):
+    """Images of any QF then weigh the same."""
+    images = [torch.from_numpy(photograph(32, 32, seed)).permute(2, 0, 1) / 255 for seed in range(2)]
+    original = torch.stack(images)
+    compressed = torch.stack([codec_of(images[0], 5), codec_of(images[1], 60)])
+    found = []
+    for relative in (True, False):
+        torch.manual_seed(0)
+        stage = SideInformationStage(SideInformationConfig(**SHAPE), str(tiny_weights), relative=relative)
+        output, _ = stage.restored(original, compressed)
+        found.append(stage.losses(compressed, original, torch.tensor([5, 60]))[0]["loss_distortion"].item())
+    errors = [255**2 * (image - original).square().mean((1, 2, 3)) for image in (output, compressed)]
+    assert found[0] == pytest.approx((errors[0] / errors[1]).mean().item(), rel=1e-4)
+    assert found[1] == pytest.approx(0.01 * errors[0].mean().item(), rel=1e-4)
+
+
+def codec_of(image: torch.Tensor, quality: int) -> torch.Tensor:
+    pixels = (image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    return torch.from_numpy(codec.compress(pixels, quality)).permute(2, 0, 1) / 255
+
+
+def test_a_trunk_that_has_changed_since_is_not_exported_for(photos, backbone, tiny_weights, tmp_path):
+    """The card would name a restorer that these weights never saw."""
+    trunk = tmp_path / "trunk.safetensors"
+    trunk.write_bytes(backbone.read_bytes())
+    values = options(photos, trunk, train_trunk=False)
+    done = train_stage(load_stages("edsr/side", values)["side"], tmp_path / "run")
+    export(done, tmp_path / "good.safetensors")
+    model, metadata = weights.load(trunk)
+    with torch.no_grad():
+        model.tail.weight.add_(1)
+    weights.save(trunk, model, None, metadata.card)
+    with pytest.raises(WeightsError, match="no longer the file that it was trained on"):
+        export(done, tmp_path / "bad.safetensors")
+    assert not (tmp_path / "bad.safetensors").exists()
+
+
 def test_what_does_not_fit_is_named(photos, tiny_weights):
     with pytest.raises(UsageError, match="stage side needs trunk"):
         SideInformationStage(SideInformationConfig(), None)
     with pytest.raises(UsageError, match="arcnn cannot be conditioned"):
         SideInformationStage(SideInformationConfig(), "arcnn")
+    with pytest.raises(UsageError, match="is blind"):
+        SideInformationStage(SideInformationConfig(), str(tiny_weights), train_trunk=True)
+    with pytest.raises(ConfigError, match="lambda_rate must be positive, not 0"):
+        load_stages("dagn-s/side", options(photos, tiny_weights, lambda_rate=0))
     with pytest.raises(ConfigError, match="aligned = True and p_second = 0"):
         load_stages("dagn-s/side", options(photos, tiny_weights, aligned=False))
     with pytest.raises(ConfigError, match="is not for stage side"):

@@ -40,6 +40,7 @@ sensitive_from = None
 load_from = None
 trunk = None  # of stage side: the restorer that side information conditions, a name or a weights file
 train_trunk = False
+relative = False
 lambda_rate = 1.0
 sigma = 1.0
 rate_warmup = 0

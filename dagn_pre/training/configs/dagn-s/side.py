@@ -6,6 +6,10 @@ architecture = "side_information"
 network = dict(shift=True)
 trunk = "dagn-s"
 aligned = True
-patch = 128
+patch = 96
 ema_decay = 0.999
+relative = True
+lambda_rate = 0.005
+lr = 2e-3
 steps = 4000
+rate_warmup = 2000
