@@ -16,16 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from dagn_pre.errors import ImageError
     from dagn_pre.files import write_atomic
     from dagn_pre.images import JPEG_SUFFIXES
     from dagn_pre.side_information import segment
 
     def work(source: Path, target: Path) -> None:
-        try:
-            write_atomic(target, segment.strip(source.read_bytes()))
-        except segment.SegmentError as error:
-            raise ImageError(f"{source}: {error}") from error
+        write_atomic(target, segment.strip(source.read_bytes()))
 
     pairs = batch.plan(options.source, options.target, ".jpg", JPEG_SUFFIXES)
     if options.source.is_dir():  # names stay, and other formats have nothing to strip

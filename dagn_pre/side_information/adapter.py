@@ -160,13 +160,18 @@ def carries(image: Image.Image) -> bool:
     return any(name == "APP15" and data.startswith(IDENTIFIER) for name, data in getattr(image, "applist", ()))
 
 
+def may_carry(data: bytes) -> bool:
+    """Whether bytes of whatever format are worth parsing for side information."""
+    return IDENTIFIER in data and data.startswith(b"\xff\xd8")
+
+
 def read(jpeg: bytes, known: Known, height: int, width: int) -> tuple[Adapter, np.ndarray] | None:
     """The side information of a JPEG file of that size, decoded: (adapter, (rows, columns) uint8); None where there is none.
 
     Raises:
         SegmentError: it is damaged, of another picture, size or version, or for weights that are not among ``known``.
     """
-    if IDENTIFIER not in jpeg or not jpeg.startswith(b"\xff\xd8"):  # spares other files the parsing
+    if not may_carry(jpeg):
         return None
     layout = Layout.of(jpeg)
     message = layout.message()

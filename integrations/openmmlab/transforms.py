@@ -250,9 +250,9 @@ class DAGNRestore(BaseTransform):
 
     def side(self, options: Options, data: bytes | None, results: dict) -> tuple[Adapter, np.ndarray] | None:
         """The side information in the image's file, decoded; None where there is none, or, with a warning, none of use."""
-        if data is None or options.side_information is False:
+        if data is None or options.side_information is False or not adapter.may_carry(data):
             return None
-        try:
+        try:  # looking for the weights reads files: not for every image
             known = adapter.known(options.side_information, weights(options.model), str(options.model))
             return adapter.read_for_array(data, known, *results["img"].shape[:2])
         except SegmentError as error:
