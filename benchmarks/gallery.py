@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image
 
 from dagn_pre import codec
-from dagn_pre.benchmarks.host_runner import HostRunner
+from dagn_pre.benchmarks.host_runner import HostRunner, Restoring
 from dagn_pre.errors import DagnPreError
 from dagn_pre.files import write_atomic
 
 LEAST_SCORE = 0.3  # of the boxes that are drawn
 
 
-def show(host: HostRunner, folder: Path, index: int, quality: int, label: str, restorer: str) -> dict:
+def show(host: HostRunner, folder: Path, index: int, quality: int, label: str, restorer: Restoring) -> dict:
     """Write one image's files below ``folder``/gallery and return what results.json's gallery says of them.
 
     Args:
@@ -25,7 +25,7 @@ def show(host: HostRunner, folder: Path, index: int, quality: int, label: str, r
         folder: the work dir.
         index: of the image in the test data.
         quality: QF.
-        label, restorer: the restorer's name in the results, and its model.
+        label, restorer: the restorer's name in the results, and what it is.
 
     Raises:
         DagnPreError: compressing the image again does not give the pixels that were scored.
@@ -59,8 +59,8 @@ def show(host: HostRunner, folder: Path, index: int, quality: int, label: str, r
 
 
 def slug(text: str) -> str:
-    """A name for files: letters, digits, dots and dashes."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", text)
+    """A name for files: letters, digits, dots, dashes and plus signs."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", text)
 
 
 def png(image: Image.Image) -> bytes:

@@ -27,14 +27,24 @@ from dagn_pre.restorer import Restorer
 
 
 @dataclass(frozen=True)
+class Restoring:
+    """What undoes the compression: a restorer's name or weights file, and whether the sender helps it by side information."""
+
+    model: str
+    side_information: bool = False
+
+
+@dataclass(frozen=True)
 class Measured:
-    """What one pass over the images gave: what its score is made of (None but in the first process), and milliseconds per
-    image (``restore_ms`` 0 where none restores, None where all came from the cache)."""
+    """What one pass over the images gave: what its score is made of (None but in the first process), milliseconds per
+    image (``restore_ms`` 0 where none restores, None where all came from the cache), and the mean size of the JPEG files
+    (None where none was made)."""
 
     scores: scores.Scores | None
     n_images: int
     restore_ms: float | None
     model_ms: float
+    file_bytes: float | None
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,34 @@ class Progress(Hook):
         self.advance(done)
 
 
+class SizedPack:
+    """A Pack step that notes in the data sample's metainfo of which file it is, and how large its JPEG was."""
+
+    def __init__(self, pack: Callable):
+        self.pack = pack
+
+    def __call__(self, results: dict) -> dict:
+        file = results["img_path"], len(results["jpeg_data"])
+        packed = self.pack(results)
+        packed["data_samples"].set_metainfo({"jpeg_file": file})
+        return packed
+
+
+class FileSizes(Hook):
+    """Keeps what :class:`SizedPack` noted of all images tested in this process, bytes by path."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[str, int] = {}
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.bytes |= dict(sample.metainfo["jpeg_file"] for sample in outputs if "jpeg_file" in sample.metainfo)
+
+    def mean(self) -> float | None:
+        """Over all processes, which may have tested an image twice; None where no JPEG was made."""
+        sizes = dict(processes.gathered(list(self.bytes.items()))).values()
+        return sum(sizes) / len(sizes) if sizes else None
+
+
 class HostRunner:
     """A host's Runner for one config, its weights loaded, that measures any treatment of the test images.
 
@@ -149,20 +187,22 @@ class HostRunner:
             if hasattr(metric, "img_ids"):  # of a subset, COCO's metric would count the other images as missed
                 metric.img_ids = self.image_ids
 
-    def treated(self, quality: int | None, restorer: str | None) -> Config:
+    def treated(self, quality: int | None, restorer: Restoring | None) -> Config:
         """The config with its test images compressed at ``quality`` (None: as they are) and restored (None: not)."""
         if quality is None and restorer is None:
             return self.cfg
-        options = {"model": restorer, "device": self.device} if restorer else {}
+        options = {"model": restorer.model, "device": self.device} if restorer else {}
         cfg = insert(self.cfg, compress=quality, restore=restorer is not None, splits=("test",), **options)
         for leaf in hosts.datasets(cfg.test_dataloader.dataset):
             for step in leaf.pipeline:
                 if hosts.kind(step) in ("JPEGCompress", "DAGNRestore") and self.cache_dir is not None:
                     step.cache_dir = str(self.cache_dir)
+                if hosts.kind(step) == "JPEGCompress" and restorer is not None and restorer.side_information:
+                    step.update(side_info=True, side_model=restorer.model)
         return cfg
 
     def measure(
-        self, name: str, quality: int | None, restorer: str | None, advance: Callable[[int], object]
+        self, name: str, quality: int | None, restorer: Restoring | None, advance: Callable[[int], object]
     ) -> Measured:
         """Test on the images compressed at ``quality`` (None: as they are) and restored by ``restorer`` (None: not).
 
@@ -174,23 +214,29 @@ class HostRunner:
         """
         cfg = self.treated(quality, restorer)
         model = self.runner.model
-        bar = Progress(advance, self.n_images)
+        bar, sizes = Progress(advance, self.n_images), FileSizes()
         after = "finished cells are kept: after the repair, the same command goes on"
         with quiet(), host_errors(f"{name} failed", after):
             self.loop.dataloader = self.runner.build_dataloader(cfg.test_dataloader, seed=0)
+            if quality is not None:
+                for leaf in plain(self.loop.dataloader.dataset):
+                    leaf.pipeline.transforms[-1] = SizedPack(leaf.pipeline.transforms[-1])
             testing = model.test_step = Stopwatch(model.test_step, size=len)
-            self.runner.register_hook(bar)
+            for hook in (bar, sizes):
+                self.runner.register_hook(hook)
             self.keep_detections(name)
             try:
                 with kept_areas(self.loop.evaluator.metrics) as areas, watched_restorers() as restoring:
                     self.runner.test()
             finally:
                 del model.test_step  # the stopwatch stood before the class's own
-                self.runner.hooks.remove(bar)
+                for hook in (bar, sizes):
+                    self.runner.hooks.remove(hook)
             found = self.score(areas) if processes.is_main_process() else None
         if processes.of_main(found is not None and math.isnan(found.value())):
             raise ConfigError(f"{name} cannot be scored: its {self.n_images} images hold no ground truth")
-        return Measured(found, self.n_images, restoring.milliseconds() if restorer else 0.0, testing.milliseconds())
+        restore_ms = restoring.milliseconds() if restorer else 0.0
+        return Measured(found, self.n_images, restore_ms, testing.milliseconds(), sizes.mean())
 
     def keep_detections(self, name: str) -> None:
         """Let COCO's metric write what it scores."""
@@ -212,7 +258,7 @@ class HostRunner:
         intersection, union = (np.stack([one[part].numpy() for one in areas]) for part in (0, 1))
         return scores.Areas(self.names, self.classes, intersection, union)
 
-    def look(self, index: int, quality: int | None, restorer: str | None) -> Seen:
+    def look(self, index: int, quality: int | None, restorer: Restoring | None) -> Seen:
         """Run the model on one test image, treated as :meth:`measure` treats it."""
         with quiet(), host_errors(f"{self.names[index]} at QF {quality} cannot be shown"), torch.no_grad():
             dataset = self.runner.build_dataloader(self.treated(quality, restorer).test_dataloader, seed=0).dataset

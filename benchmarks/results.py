@@ -20,7 +20,7 @@ class Results:
         environment: settings of this run, of ``environment.describe`` and the like; JSON-ready.
         settings: keys of ``environment`` that must be the same in all runs that share the file.
         parts: keys of ``environment`` that hold mappings: names may be added, but none changed.
-        tables: lists of rows, by name.
+        tables: names of the lists of rows; "rows" is one.
         overwrite: throw away results of other settings.
 
     Attributes:
@@ -47,6 +47,7 @@ class Results:
         try:
             old = json.loads(path.read_text(encoding="utf-8"))
             differences = list(conflicts(old["environment"], environment, settings, parts))
+            tables = [table for table in tables if table == "rows" or table in old]  # others may be of a later version
             self.content |= {table: list(old[table]) for table in tables}
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} cannot be read ({error}): remove it or add --overwrite") from error

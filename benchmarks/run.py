@@ -20,19 +20,21 @@ from tqdm import tqdm
 
 from dagn_pre import models
 from dagn_pre.benchmarks import checkpoints, data_checks, demo, environment, gallery, hosts, processes, report, sampling, scores
-from dagn_pre.benchmarks.host_runner import HostRunner, Measured
+from dagn_pre.benchmarks.host_runner import HostRunner, Measured, Restoring
 from dagn_pre.benchmarks.hosts import set_data_root
 from dagn_pre.benchmarks.results import SETTINGS, Results
 from dagn_pre.codec import check_quality
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.integrations.openmmlab.insert import insert
+from dagn_pre.side_information import SideInformationEncoder
 
 __all__ = ["DEMO", "INPUTS", "QUALITIES", "run", "set_data_root"]
 
 DEMO = ("demo_faster_rcnn", "demo_faster_rcnn_jpeg", "demo_pspnet", "demo_pspnet_jpeg")
 INPUTS = ("original", "jpeg", "dagn-s")
 QUALITIES = (10, 20, 30, 40, 75, 90)  # of the paper's Table IV, and two where restoring has little to win: does it harm?
-TABLES = ("rows", "comparisons", "gallery")
+SIDE = "+side"  # behind a restorer's name: the sender adds side information to the JPEG
+TABLES = ("rows", "comparisons", "equal_size", "gallery")
 SHOWN = 40  # beside the lowest QF, the one whose images the report shows
 
 
@@ -77,7 +79,8 @@ def run(
         checkpoint: weights (file or URL) instead of the config's ``checkpoint``; for one config.
         data_root: instead of the config's ``data_root``.
         qualities: QFs, 1..100.
-        inputs: "original", "jpeg" (compressed), and restorers' names or checkpoint files (compressed, then restored).
+        inputs: "original", "jpeg" (compressed), and restorers' names or checkpoint files (compressed, then restored); with
+            "+side" behind them, the JPEGs carry side information, for which weights have to be shipped.
         limit: the first images only, in the data and in the ground truth.
         subset, seed: so many images, chosen by their classes (:mod:`dagn_pre.benchmarks.sampling`), instead of all; seed >= 0.
         resamples: bootstrap samples that intervals are read from, at least 100. Those of cells that were there are renewed.
@@ -88,7 +91,7 @@ def run(
             them return the same, the first one writes.
 
     Returns:
-        What results.json holds: {"rows", "comparisons", "gallery", "environment"}; docs/benchmark.md has the keys.
+        What results.json holds: {"rows", "comparisons", "equal_size", "gallery", "environment"}; docs/benchmark.md has the keys.
 
     Raises:
         UsageError: a value outside its range; or the folder holds results of other settings.
@@ -124,7 +127,7 @@ def run(
         subset = None  # all images are tested
     surroundings |= {"limit": limit, "subset": subset, "seed": None if subset is None else seed, "resamples": resamples}
     surroundings["models"] = dict(zip(titles, (subject.settings for subject in subjects), strict=True))
-    surroundings["restorers"] = {label: models.fingerprint(model)[:16] for label, model in restorers.items()}
+    surroundings["restorers"] = {label: fingerprint(restorer) for label, restorer in restorers.items()}
     settings = (*SETTINGS, "subset", "seed")
     results = Results(
         work_dir / "results.json", surroundings, settings, ("models", "restorers"), tables=TABLES, overwrite=overwrite
@@ -215,6 +218,34 @@ def add_comparisons(subject: Subject, results: Results, work_dir: Path, resample
         if label not in ("original", "jpeg") and ("jpeg", quality) in cells
     ]
     results.replace("comparisons", found, **identity(subject))
+    results.replace("equal_size", list(equal_size(subject, results, cells)), **identity(subject))
+
+
+def equal_size(subject: Subject, results: Results, cells: dict) -> Iterator[dict]:
+    """What side information is worth: each cell with it against JPEG, and against the restorer without it, of as many bytes.
+
+    Cells without bytes are of an older version, and left out; so are those beyond the largest file of the other input.
+    """
+    curves: dict[str, list[tuple]] = {}
+    for row in results.content["rows"]:
+        if results.same(row, **identity(subject)) and row.get("bytes_per_image") is not None:
+            curves.setdefault(row["input"], []).append((row["qf"], row["bytes_per_image"], *cells[row["input"], row["qf"]]))
+    for label in (label for label in curves if label.endswith(SIDE)):
+        for quality, size, score, samples in curves[label]:
+            for against in ("jpeg", label.removesuffix(SIDE)):
+                curve = [(other, found.value(), drawn) for _, other, found, drawn in curves.get(against, ())]
+                if (there := scores.at_size(curve, size)) is not None:
+                    low, high = scores.interval(samples - there[1])
+                    yield {
+                        **key(subject, label, quality),
+                        "against": against,
+                        "bytes": size,
+                        "value": scores.rounded(score.value()),
+                        "against_value": scores.rounded(there[0]),
+                        "difference": scores.rounded(score.value() - there[0]),
+                        "low": scores.rounded(low),
+                        "high": scores.rounded(high),
+                    }
 
 
 def to_show(subject: Subject, label: str, quality: int, results: Results, work_dir: Path) -> Iterator[tuple]:
@@ -303,12 +334,14 @@ def prepare(
     )
 
 
-def check_inputs(inputs: Sequence[str]) -> dict[str, str]:
-    """The restorers among the inputs: name in the results -> model name or weights file."""
-    restorers: dict[str, str] = {}
+def check_inputs(inputs: Sequence[str]) -> dict[str, Restoring]:
+    """The restorers among the inputs, by their names in the results."""
+    restorers: dict[str, Restoring] = {}
     for label in inputs:
         if label in ("original", "jpeg"):
             continue
+        helped = label.endswith(SIDE)
+        label = label.removesuffix(SIDE)
         if Path(label).suffix in models.FOREIGN:
             label, model = Path(label).stem, label
             if label in ("original", "jpeg"):
@@ -318,9 +351,19 @@ def check_inputs(inputs: Sequence[str]) -> dict[str, str]:
         else:
             known = ", ".join(("original", "jpeg", *models.names()))
             raise UsageError(f"unknown input {label}: give one of {known}, or a checkpoint file")
-        if restorers.setdefault(label, model) != model:
+        if helped:
+            label += SIDE
+            SideInformationEncoder(model)  # says now if there is none for it
+        restorer = Restoring(model, helped)
+        if restorers.setdefault(label, restorer) != restorer:
             raise UsageError(f"two inputs are both called {label}: rename one of the files")
     return restorers
+
+
+def fingerprint(restorer: Restoring) -> str:
+    """What tells weights from others: the restorer's, and side information's."""
+    found = models.fingerprint(restorer.model)[:16]
+    return f"{found}+{SideInformationEncoder(restorer.model).adapter.identity.hex()}" if restorer.side_information else found
 
 
 def check_device(device: str) -> str:
@@ -358,6 +401,7 @@ def row(subject: Subject, label: str, quality: int | None, measured: Measured, s
         "value": scores.rounded(measured.scores.value()),
         **bounds(samples),
         "n_images": measured.n_images,
+        "bytes_per_image": scores.rounded(measured.file_bytes, 1),
         "restore_ms_per_image": scores.rounded(measured.restore_ms),
         "model_ms_per_image": scores.rounded(measured.model_ms),
         "per_class": {name: scores.rounded(value) for name, value in measured.scores.per_class().items()},

@@ -8,7 +8,9 @@ weight of two. :class:`Detections` (COCO's mAP) and :class:`Areas` (mIoU) do so 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -292,6 +294,23 @@ def comparison(jpeg: tuple, restored: tuple, original: tuple | None) -> dict:
                 ends = interval(100 * (after_samples - before_samples) / losses)
                 found["share_low"], found["share_high"] = (rounded(end, 1) for end in ends)
     return found
+
+
+def at_size(curve: Sequence[tuple[float, float, np.ndarray]], size: float) -> tuple[float, np.ndarray] | None:
+    """An input's score, and its bootstrap samples, where its files take ``size`` bytes.
+
+    Args:
+        curve: (bytes, score, samples) at some QFs, in any order.
+
+    Returns:
+        Between the two sizes around it, linear in the logarithm of the size; None beyond the smallest and the largest.
+    """
+    curve = sorted(curve, key=lambda point: point[0])
+    for (small, low, low_samples), (large, high, high_samples) in pairwise(curve):
+        if small <= size <= large:
+            share = math.log(size / small) / math.log(large / small) if large > small else 0.0
+            return low + share * (high - low), low_samples + share * (high_samples - low_samples)
+    return None
 
 
 def rounded(value: float | None, digits: int = 3) -> float | None:

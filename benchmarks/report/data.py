@@ -25,6 +25,7 @@ class Panel:
     Attributes:
         rows: results.json's, in the order they were measured.
         comparisons: of restorers with JPEG, by (restorer, QF).
+        equal_size: of inputs with side information with others of as many bytes: results.json's entries.
         gallery: results.json's entries.
         borrowed: milliseconds of restoring by (restorer, QF), where this model's images came from a cache: those of the same
             images as another model restored them.
@@ -36,6 +37,7 @@ class Panel:
     dataset: str
     rows: list[dict]
     comparisons: dict[tuple[str, int], dict] = field(default_factory=dict)
+    equal_size: list[dict] = field(default_factory=list)
     gallery: list[dict] = field(default_factory=list)
     borrowed: dict[tuple[str, int], float] = field(default_factory=dict)
     variant_of: str | None = None
@@ -177,6 +179,7 @@ def check(content: dict) -> None:
     needs = {
         "rows": (*IDENTITY, "metric", "value", "n_images", "restore_ms_per_image", "model_ms_per_image"),
         "comparisons": (*IDENTITY, "difference", "low", "high", "share", "images_better", "images_worse"),
+        "equal_size": (*IDENTITY, "against", "bytes", "value", "against_value", "difference", "low", "high"),
         "gallery": (*IDENTITY, "kind", "image", "size", "scores", "files", "truth", "predictions"),
     }
     for table, keys in needs.items():
@@ -202,15 +205,15 @@ def sort(content: dict) -> Iterator[Panel]:
         key = tuple(row[part] for part in IDENTITY[:3])
         variant_of = settings.get(f"{row['model']}, {row['dataset']}", {}).get("variant_of")
         groups.setdefault(key, Panel(*key, [], variant_of=variant_of)).rows.append(row)
-    for table in ("comparisons", "gallery"):
+    for table in ("comparisons", "equal_size", "gallery"):
         for index, entry in enumerate(content.get(table, [])):
             panel = groups.get(tuple(entry[part] for part in IDENTITY[:3]))
             if panel is None:
                 raise ConfigError(f"results.json is damaged: {table}[{index}] is of {entry['model']}, which has no rows")
-            if table == "gallery":
-                panel.gallery.append(entry)
-            else:
+            if table == "comparisons":
                 panel.comparisons[entry["input"], entry["qf"]] = entry
+            else:
+                getattr(panel, table).append(entry)
     lend(list(groups.values()))
     yield from groups.values()
 

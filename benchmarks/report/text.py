@@ -23,6 +23,11 @@ PAIRED = (
     "(95 %, bootstrap over images) are of the difference itself. Helps: all of the interval is above 0; hurts: all of it is "
     "below; else no difference is shown. At 95 % about one verdict in twenty is chance where there is no difference."
 )
+SIZED = (
+    "Side information makes files larger, and a higher QF would too: here the other input is of as many bytes (means over the "
+    "images), its score read between the two QFs around that size, linear in the logarithm. Intervals are of the difference, "
+    "paired as above; where the other's largest files are smaller, nothing is said."
+)
 UNPAIRED = (
     "This results.json holds no paired comparisons: JPEG was not measured, or an older dagn-pre wrote it. For a harm check, "
     "run dagn-pre bench again."
@@ -38,6 +43,8 @@ def markdown(run: Run) -> str:
         parts.append("\n".join(f"- {remark}" for remark in known))
     if names:
         parts += ["## Does restoring ever hurt?", *harm_check(run)]
+    if any(panel.equal_size for panel in run.panels):
+        parts += ["## At equal file size", "\n".join(size_table(run.panels)), SIZED]
     for plain, variant in run.pairs:
         if "## Restore or retrain?" not in parts:
             parts.append("## Restore or retrain?")
@@ -123,6 +130,18 @@ def harm_sentences(panel: Panel) -> Iterator[str]:
             if (found := panel.comparisons.get((label, quality)))
         ]
         yield f"{panel.model}, {panel.dataset}, {label}: {'; '.join(said)}{'. ' if high else ''}{', '.join(high)}."
+
+
+def size_table(found: list[Panel]) -> Iterator[str]:
+    """Inputs with side information beside others of as many bytes."""
+    lines = [["Model", "Input", "Against", "QF", "bytes", "score", "the other's", "difference"]]
+    for panel in found:
+        for entry in panel.equal_size:
+            difference = signed(entry["difference"]) + bracketed(interval(entry), 2, sign=True)
+            names = panel.model, entry["input"], HEADINGS.get(entry["against"], entry["against"])
+            values = number(entry["value"]), number(entry["against_value"]), difference
+            lines.append([*names, str(entry["qf"]), f"{entry['bytes']:.0f}", *values])
+    yield from aligned(lines, numbers_from=3)
 
 
 def retraining(plain: Panel, variant: Panel) -> str:

@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["original", "jpeg", "dagn-s"],
         metavar="INPUT",
-        help="original, jpeg, and restorers by name or checkpoint file (default: original jpeg dagn-s)",
+        help="original, jpeg, and restorers by name or checkpoint file, with +side behind it where the JPEGs shall carry side "
+        "information, such as dagn-s+side (default: original jpeg dagn-s)",
     )
     images = parser.add_mutually_exclusive_group()
     images.add_argument("--subset", type=int, metavar="N", help="only N images, chosen so that all kinds of them are there")

@@ -26,7 +26,7 @@ def restored_gain(label: str, quality: int, loss: float) -> float:
 
 def content() -> dict:
     """results.json without a gallery."""
-    rows, comparisons = [], []
+    rows, comparisons, equal_size = [], [], []
     for task, model, dataset, metric, original, loss in MODELS:
         head = {"task": task, "model": model, "dataset": dataset}
         losses = {quality: loss * math.exp(-(quality - 10) / 25) for quality in QUALITIES}
@@ -45,6 +45,11 @@ def content() -> dict:
                     "share_high": round(share + 10, 1) if quality < 40 else None,
                     "images_better": 120 if gain > 0 else 3, "images_worse": 30 if gain >= 0 else 50,
                 })  # fmt: skip
+        for against, difference in (("jpeg", 2.5), ("dagn-s", -0.25)):
+            equal_size.append({
+                **head, "input": "dagn-s+side", "qf": 10, "against": against, "bytes": 4321.5, "value": original, "low": None,
+                "against_value": original - difference, "difference": difference, "high": difference + 0.5,
+            } | ({} if against == "jpeg" else {"low": difference - 0.5}))  # fmt: skip
         for label, quality, value in cells:
             rows.append({
                 **head, "input": label, "qf": quality, "metric": metric, "value": round(value, 3), "n_images": 200,
@@ -61,7 +66,8 @@ def content() -> dict:
         "restorers": {"dagn-s": "0123", "other": "4567"},
     }  # fmt: skip
     environment["models"]["PSPNet, JPEG-augmented, CamVid"]["variant_of"] = "PSPNet"
-    return {"rows": rows, "comparisons": comparisons, "gallery": [], "environment": environment}
+    tables = {"rows": rows, "comparisons": comparisons, "equal_size": equal_size, "gallery": []}
+    return {**tables, "environment": environment}
 
 
 def picture(seed: int, size: tuple[int, int]) -> np.ndarray:

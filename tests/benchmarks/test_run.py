@@ -25,9 +25,11 @@ from dagn_pre.benchmarks import demo, host_runner, hosts, results, run, scores
 from dagn_pre.cli import main as cli
 from dagn_pre.errors import ConfigError, DagnPreError, UsageError, WeightsError
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
+from dagn_pre.side_information import SideInformationEncoder
 
 KEYS = ["task", "model", "dataset", "input", "qf", "metric", "value", "low", "high", "n_images"]
-KEYS += ["restore_ms_per_image", "model_ms_per_image", "per_class"]
+KEYS += ["bytes_per_image", "restore_ms_per_image", "model_ms_per_image", "per_class"]
+TABLES = ["rows", "comparisons", "equal_size", "gallery"]
 SHAPE, COUNT = (40, 56), 4  # height and width of the toy images, and how many there are
 
 
@@ -163,7 +165,7 @@ def test_results_hold_what_the_issue_says(toy, tmp_path):
     inputs = ("original", "jpeg", str(toy / "tiny.safetensors"))
     results = bench(toy, tmp_path, inputs=inputs, qualities=(40, 5))
     text = (tmp_path / "results.json").read_text()
-    assert json.loads(text) == results and list(results) == ["rows", "comparisons", "gallery", "environment"]
+    assert json.loads(text) == results and list(results) == [*TABLES, "environment"]
     assert all(list(row) == KEYS and row["n_images"] == COUNT for row in results["rows"])
     cells = [("original", None), ("jpeg", 5), ("jpeg", 40), ("tiny", 5), ("tiny", 40)]
     assert [(row["input"], row["qf"]) for row in results["rows"]] == cells
@@ -171,6 +173,8 @@ def test_results_hold_what_the_issue_says(toy, tmp_path):
     assert names == {("object detection", "Toy detector", "toy", "bbox_mAP")}
     assert [row["restore_ms_per_image"] > 0 for row in results["rows"]] == [False] * 3 + [True] * 2
     assert all(row["model_ms_per_image"] > 0 for row in results["rows"])
+    sizes = {quality: np.mean([len(codec.encode(image, quality)) for image, _ in toy_images()]) for quality in (5, 40)}
+    assert [row["bytes_per_image"] for row in results["rows"]] == [None, *map(pytest.approx, 2 * [sizes[5], sizes[40]])]
     environment = results["environment"]
     assert environment["versions"]["torch"] == torch.__version__.split("+")[0]
     assert {"mmengine", "mmcv", "mmdet", "mmseg", "pycocotools"} <= environment["versions"].keys()
@@ -305,6 +309,33 @@ def test_intervals_comparisons_and_pictures_follow_from_the_cells(toy, tmp_path)
         (folder / "results.json").write_text(json.dumps(kept))
         again = measured("segment")
         assert {table: again[table] for table in run.TABLES} == {table: results[table] for table in run.TABLES}
+
+
+@pytest.mark.parametrize("cache_dir", ["cache", None])
+@pytest.mark.parametrize("config", ["detect", "segment"])  # with workers, and without
+def test_side_information_is_weighed_at_equal_file_size(config, cache_dir, toy, tmp_path):
+    options = {"inputs": ("jpeg", "dagn-s", "dagn-s+side"), "qualities": (5, 90), "device": "cpu", "cache_dir": cache_dir}
+    results = run.run([str(toy / f"{config}.py")], tmp_path, **options)
+    encoder = SideInformationEncoder("dagn-s")
+    sizes = {q: np.mean([len(encoder.encode(image, q)) for image, _ in toy_images()]) for q in (5, 90)}
+    rows = {(row["input"], row["qf"]): row for row in results["rows"]}
+    assert {q: rows["dagn-s+side", q]["bytes_per_image"] for q in sizes} == pytest.approx(sizes, abs=0.05)
+    plain, dense = (rows["dagn-s", quality]["bytes_per_image"] for quality in (5, 90))
+    assert plain == rows["jpeg", 5]["bytes_per_image"] < sizes[5] < dense < sizes[90]
+    assert [(row["qf"], row["against"]) for row in results["equal_size"]] == [(5, "jpeg"), (5, "dagn-s")]  # none has 90's bytes
+    share = np.log(sizes[5] / plain) / np.log(dense / plain)
+    for row in results["equal_size"]:
+        low, high = (rows[row["against"], quality]["value"] for quality in (5, 90))
+        assert row["against_value"] == pytest.approx(low + share * (high - low), abs=0.01)
+        assert row["difference"] == pytest.approx(row["value"] - row["against_value"], abs=0.002)
+        assert row["low"] <= row["difference"] <= row["high"]
+    assert results["environment"]["restorers"]["dagn-s+side"].endswith("+" + encoder.adapter.identity.hex())
+    text = (tmp_path / "results.md").read_text()
+    assert "## At equal file size" in text and text.count("| dagn-s+side |") == 2
+    old = {table: results[table] for table in results if table != "equal_size"}  # of a version that did not weigh
+    old["rows"] = [{name: row[name] for name in row if name != "bytes_per_image"} for row in old["rows"]]
+    (tmp_path / "results.json").write_text(json.dumps(old))
+    assert run.run([str(toy / f"{config}.py")], tmp_path, **options)["equal_size"] == []
 
 
 def test_pictures_of_images_whose_names_are_of_other_letters(toy, tmp_path):
@@ -512,6 +543,8 @@ def edited(toy: Path, tmp_path: Path, *pairs: tuple[str, str]) -> Path:
     [
         ({"inputs": ("jpeg", "weights/jpeg.safetensors")}, "weights/jpeg.safetensors would be called jpeg .*rename the file"),
         ({"inputs": ("original", "nobody")}, "unknown input nobody: give one of original, jpeg, dagn-s"),
+        ({"inputs": ("jpeg+side",)}, "unknown input jpeg"),
+        ({"inputs": ("arcnn+side",)}, "arcnn"),
         ({"qualities": (10, 0)}, "quality must be an integer from 1 to 100, not 0"),
         ({"qualities": (101,)}, "quality must be an integer from 1 to 100, not 101"),
         ({"limit": 0}, "limit must be at least 1 image, not 0"),

@@ -180,6 +180,15 @@ def test_a_single_image_gives_no_interval():
     assert {found[key] for key in ("low", "high", "share_low", "share_high")} == {None}
 
 
+def test_scores_between_two_sizes():
+    curve = [(4000.0, 30.0, np.array([28.0, 32.0])), (1000.0, 10.0, np.array([8.0, 12.0])), (2000.0, 20.0, np.array([20.0, 20.0]))]
+    value, samples = scores.at_size(curve, 2000 * 2**0.5)
+    assert value == pytest.approx(25) and samples == pytest.approx([24, 26])
+    assert scores.at_size(curve, 1000)[0] == 10 and scores.at_size(curve, 4000)[0] == 30
+    assert scores.at_size(curve, 999) is None and scores.at_size(curve, 4001) is None and scores.at_size([], 1) is None
+    assert scores.at_size([curve[0], curve[0]], 4000)[0] == 30
+
+
 def test_the_largest_gains_and_harms_are_chosen():
     before, after = np.array([50.0, 50, 50, 50, np.nan, 50]), np.array([60.0, 45, 50, 90, 10, 20])
     assert list(scores.chosen(before, after, 2)) == [("gain", 3), ("gain", 0), ("harm", 5), ("harm", 1)]
