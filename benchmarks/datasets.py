@@ -1,4 +1,4 @@
-"""Folders of originals: where the test images of LIVE1, BSD500 and LIU4K lie in a release, and which files can be measured."""
+"""Folders of originals: where a release keeps its test images, and which files can be measured."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ LAYOUTS = {
     "LIVE1": ("databaserelease2/refimgs", "LIVE1/refimgs"),
     "BSD500": ("BSR/BSDS500/data/images/test", "BSDS500/data/images/test", "BSDS500/test", "BSD500/test", "BSDS500"),
     "LIU4K": ("LIU4K/valid", "LIU4K/validation"),
+    "DIV2K": ("DIV2K/DIV2K_valid_HR", "DIV2K_valid_HR"),  # its public test images have no originals: validation it is
 }
 
 

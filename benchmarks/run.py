@@ -91,7 +91,7 @@ def run(
             them return the same, the first one writes.
 
     Returns:
-        What results.json holds: {"rows", "comparisons", "equal_size", "gallery", "environment"}; docs/benchmark.md has the keys.
+        What results.json holds: {"rows", "comparisons", "equal_size", "gallery", "environment"}; keys: docs/benchmark.md.
 
     Raises:
         UsageError: a value outside its range; or the folder holds results of other settings.

@@ -1,6 +1,6 @@
 """What side information is worth and what it costs: rate-distortion curves, Bjontegaard's numbers, milliseconds.
 
-    python -m dagn_pre.benchmarks.side_information "$DAGN_PRE_DATA/LIVE1" --output work_dirs/side
+    python -m dagn_pre.benchmarks.side_information "$DAGN_PRE_DATA/LIVE1" --output work_dirs/side  # or DIV2K, or any folder
 
 measures JPEG, JPEG restored by ``--plain`` (dagn-s), and the same with side information: all shipped weights for it, or those
 that ``--side MODEL WEIGHTS`` names, once for each. The rate is the file's size, side information included.
@@ -215,7 +215,7 @@ def draw(rows: Sequence[dict], title: str) -> Figure:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, help="of originals, such as LIVE1 or DIV2K's validation images")
+    parser.add_argument("folder", type=Path, help="of originals, also releases of LIVE1, BSDS500, LIU4K, DIV2K")
     parser.add_argument("--plain", default="dagn-s", metavar="MODEL", help="the restorer without side information")
     parser.add_argument("--side", nargs=2, action="append", default=[], metavar=("MODEL", "WEIGHTS"))
     parser.add_argument("--qf", type=int, nargs="+", default=list(QUALITIES))
@@ -237,7 +237,7 @@ def main() -> int:
     write_atomic(options.output / "side.md", (text + "\n").encode())
     content = {"curves": rows, "deltas": compared, "times": timed}
     write_atomic(options.output / "side.json", (json.dumps(content, indent=1) + "\n").encode())
-    save(draw(rows, f"{options.folder.name}, {rows[0]['n_images']} images"), options.output / "side.png")
+    save(draw(rows, f"{datasets.locate(options.folder)[0]}, {rows[0]['n_images']} images"), options.output / "side.png")
     return 0
 
 

@@ -15,7 +15,7 @@ EXAMPLE = "dagn-pre evaluate --data LIVE1 BSDS500 --qf 10 20 30 40 --model dagn-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is measured (one or more)")
     what.add_argument(
-        "--data", type=Path, nargs="+", metavar="DIR", help="folders of originals, also releases of LIVE1, BSDS500 and LIU4K"
+        "--data", type=Path, nargs="+", metavar="DIR", help="of originals, also releases of LIVE1, BSDS500, LIU4K, DIV2K"
     )
     what.add_argument("--cost", action="store_true", help="parameters, operations, time and memory of the models")
     what.add_argument("--real-world", type=Path, metavar="DIR", help="pictures without originals: qualities and a crop sheet")

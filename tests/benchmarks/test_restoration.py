@@ -254,6 +254,9 @@ def test_busiest_window_is_the_one_with_the_largest_sum():
         ("BSDS500", "", "BSD500"),
         ("LIU4K", "valid", "LIU4K"),
         ("sets", "LIU4K/valid", "LIU4K"),
+        ("sets", "DIV2K/DIV2K_valid_HR", "DIV2K"),
+        ("DIV2K", "DIV2K_valid_HR", "DIV2K"),
+        ("DIV2K_valid_HR", "", "DIV2K"),
     ],
 )
 def test_release_layouts(tmp_path, given, made, name):

@@ -181,7 +181,8 @@ def test_a_single_image_gives_no_interval():
 
 
 def test_scores_between_two_sizes():
-    curve = [(4000.0, 30.0, np.array([28.0, 32.0])), (1000.0, 10.0, np.array([8.0, 12.0])), (2000.0, 20.0, np.array([20.0, 20.0]))]
+    samples = [[28.0, 32.0], [8.0, 12.0], [20.0, 20.0]]
+    curve = list(zip((4000, 1000, 2000), (30.0, 10.0, 20.0), map(np.array, samples)))
     value, samples = scores.at_size(curve, 2000 * 2**0.5)
     assert value == pytest.approx(25) and samples == pytest.approx([24, 26])
     assert scores.at_size(curve, 1000)[0] == 10 and scores.at_size(curve, 4000)[0] == 30
