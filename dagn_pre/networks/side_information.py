@@ -157,8 +157,8 @@ class ArtifactMapping(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(width, channels * (1 + config.shift), 1) for channels in config.channels)
         self.shift = config.shift
         with torch.no_grad():
-            for head in self.heads:  # near neutral
-                head.weight.mul_(0.3)
+            for head in self.heads:  # near neutral: symbols that harm from the start are never chosen again
+                head.weight.mul_(0.03)
                 head.bias.zero_()
 
     def forward(self, symbols: Tensor) -> Maps:
@@ -210,10 +210,12 @@ class SideInformation(nn.Module):
 
     def forward(
         self, original: Tensor, compressed: Tensor, sigma: float = 1.0, rated: bool = True
-    ) -> tuple[Maps, Tensor]:
-        """For training: the maps, and the bits of each symbol, (B, h, w); both differentiable.
+    ) -> tuple[Maps, Tensor, Tensor]:
+        """For training: the maps; the bits of each symbol, (B, h, w); and the mean probability of each symbol, (16,).
 
-        Unless ``rated``, the bits teach the context model alone, and not which symbols to choose.
+        All are differentiable. Unless ``rated``, the bits teach the context model alone, and not which symbols to choose.
         """
-        chosen = quantised(self.extractor(original, compressed), sigma)
-        return self.mapping(chosen), self.context.bits(chosen if rated else chosen.detach())
+        described = self.extractor(original, compressed)
+        chosen = quantised(described, sigma)
+        bits = self.context.bits(chosen if rated else chosen.detach())
+        return self.mapping(chosen), bits, described.exp().mean((0, 2, 3))

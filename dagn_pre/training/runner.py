@@ -383,7 +383,7 @@ STAGE_KEYS = {
     "sensitive": ("channels_last", "lambda_cs"),
     "dagn": ("channels_last", "end_to_end", "lambda_blocking"),
     "peer": ("channels_last",),
-    "side": ("channels_last", "trunk", "train_trunk", "relative", "lambda_rate", "sigma", "rate_warmup"),
+    "side": ("channels_last", "trunk", "train_trunk", "relative", "lambda_rate", "sigma", "rate_warmup", "usage"),
 }  # what a stage's class takes of the configuration
 
 

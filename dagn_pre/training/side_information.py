@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -34,6 +35,8 @@ class SideInformationStage(Stage):
         sigma: of the soft quantisation in the backward pass.
         rate_warmup: steps until lambda has its value: 0 for half of them, then rising. A rate that counts from the start
             leaves one symbol for everything before any has been found useful (measured: within 200 steps).
+        usage: weight, for as long as rate does not count, of what the mean probabilities of the symbols lack to the entropy of
+            equal ones. Where the trunk learns too, it gets used to one symbol first otherwise (measured: within 500 steps).
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class SideInformationStage(Stage):
         lambda_rate: float = 1.0,
         sigma: float = 1.0,
         rate_warmup: int = 0,
+        usage: float = 0.0,
         **options,
     ) -> None:
         if not trunk:
@@ -56,7 +60,8 @@ class SideInformationStage(Stage):
             raise UsageError(f"{trunk} is blind: trained on, its encoders would no longer be those of its quality predictor")
         side = SideInformation(replace(config, channels=tuple(model.conditioned_channels)))
         super().__init__({"side": side, "trunk": model.requires_grad_(train_trunk)}, **options)
-        self.relative, self.lambda_rate, self.sigma, self.rate_warmup = relative, lambda_rate, sigma, rate_warmup
+        self.relative, self.lambda_rate, self.sigma = relative, lambda_rate, sigma
+        self.rate_warmup, self.usage = rate_warmup, usage
 
     def train(self, mode: bool = True) -> SideInformationStage:
         super().train(mode)
@@ -72,24 +77,26 @@ class SideInformationStage(Stage):
             return self.lambda_rate
         return self.lambda_rate * min(max(2 * self.step / self.rate_warmup - 1, 0.0), 1.0)
 
-    def restored(self, original: Tensor, compressed: Tensor, rated: bool = True) -> tuple[Tensor, Tensor]:
-        """(restored, bits of each symbol); images (B, 3, H, W) with sides that are multiples of 16."""
+    def restored(self, original: Tensor, compressed: Tensor, rated: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """(restored, bits of each symbol, mean probabilities); images (B, 3, H, W) with sides that are multiples of 16."""
         with torch.autocast(compressed.device.type, enabled=False):
-            maps, bits = self.side(original, compressed, self.sigma, rated)
+            maps, bits, usage = self.side(original, compressed, self.sigma, rated)
             guidance = self.trunk.guide(compressed, [Facts()] * len(compressed))
         if isinstance(guidance, Guidance):
             guidance = narrowed(guidance, working_dtype(compressed))
-        return self.trunk.restore(compressed, self.trunk.condition(guidance, maps)).float(), bits
+        return self.trunk.restore(compressed, self.trunk.condition(guidance, maps)).float(), bits, usage
 
     def losses(self, compressed: Tensor, original: Tensor, quality: Tensor) -> Losses:
         weight = self.rate_weight()
-        output, bits = self.restored(original, compressed, weight > 0)
+        output, bits, usage = self.restored(original, compressed, weight > 0)
         error, before = (255**2 * (image - original).square().mean((1, 2, 3)) for image in (output, compressed))
         distortion, rate, scale = error.mean(), bits.mean(), SCALE
         if self.relative:
             distortion, scale = (error / before.clamp_min(1)).mean(), 1.0
         # The context model learns from the start, at its own pace: what is said before rate counts has no gradient to symbols.
         losses = {"loss_distortion": scale * distortion, "loss_rate": scale * (weight or self.lambda_rate or 1.0) * rate}
+        if self.usage and not weight:
+            losses["loss_usage"] = self.usage * (math.log(len(usage)) + (usage * usage.clamp_min(1e-6).log()).sum())
         return losses, {"MSE": error.mean(), "bits": rate, "JPEG_MSE": before.mean()}
 
     def predict(self, compressed: Tensor, original: Tensor, quality: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -80,7 +82,7 @@ def trained(trunk, lambda_rate: float, steps: int = 250) -> tuple[SideInformatio
         torch.nn.utils.clip_grad_norm_(stage.parameters(), 1.0)
         optimiser.step()
     with torch.no_grad():
-        output, bits = stage.restored(*reversed(blocks(10_000)))
+        output, bits, _ = stage.restored(*reversed(blocks(10_000)))
     return stage, (255**2 * (output - blocks(10_000)[1]).square().mean()).item(), bits.mean().item()
 
 
@@ -141,6 +143,28 @@ def test_before_rate_counts_it_teaches_the_context_model_alone(tiny_weights):
     assert all(p.grad is None or not p.grad.any() for p in stage.side.extractor.parameters())
 
 
+def test_until_rate_counts_one_symbol_for_all_is_costly(tiny_weights):
+    stage = SideInformationStage(SideInformationConfig(**SHAPE), str(tiny_weights), rate_warmup=100, usage=0.5)
+    image = torch.from_numpy(photograph(32, 32)).permute(2, 0, 1)[None] / 255
+
+    def cost() -> torch.Tensor:
+        return stage.losses(codec_of(image[0], 10)[None], image, torch.tensor([10]))[0]["loss_usage"]
+
+    last = stage.side.extractor.describe[-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.zeros_(last.bias)
+    assert cost().item() == pytest.approx(0, abs=1e-5)  # all alike
+    with torch.no_grad():
+        last.bias[3] = 100
+    assert cost().item() == pytest.approx(0.5 * math.log(16), rel=1e-3)
+    with torch.no_grad():
+        last.bias[3] = 1
+    cost().backward()
+    assert last.bias.grad[3] > 0 > last.bias.grad[0]  # back to equal shares
+    stage.step = 51
+    assert "loss_usage" not in stage.losses(image, image, torch.tensor([10]))[0]
+
+
 def test_relative_distortion_is_a_share_of_each_images_own_error(tiny_weights):
     """Images of any QF then weigh the same."""
     images = [torch.from_numpy(photograph(32, 32, seed)).permute(2, 0, 1) / 255 for seed in range(2)]
@@ -150,7 +174,7 @@ def test_relative_distortion_is_a_share_of_each_images_own_error(tiny_weights):
     for relative in (True, False):
         torch.manual_seed(0)
         stage = SideInformationStage(SideInformationConfig(**SHAPE), str(tiny_weights), relative=relative)
-        output, _ = stage.restored(original, compressed)
+        output, *_ = stage.restored(original, compressed)
         found.append(stage.losses(compressed, original, torch.tensor([5, 60]))[0]["loss_distortion"].item())
     errors = [255**2 * (image - original).square().mean((1, 2, 3)) for image in (output, compressed)]
     assert found[0] == pytest.approx((errors[0] / errors[1]).mean().item(), rel=1e-4)

@@ -44,6 +44,7 @@ relative = False
 lambda_rate = 1.0
 sigma = 1.0
 rate_warmup = 0
+usage = 0.0
 
 amp = None
 channels_last = True

@@ -7,4 +7,5 @@ train_trunk = True
 patch = 96
 steps = 4000
 rate_warmup = 2000
+usage = 0.1
 lambda_rate = 1.0
