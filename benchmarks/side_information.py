@@ -20,6 +20,7 @@ from pathlib import Path
 import bjontegaard
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.interpolate import Akima1DInterpolator
 from tqdm import tqdm
 
 from dagn_pre import codec, metrics, models
@@ -200,16 +201,23 @@ def markdown(rows: Sequence[dict], compared: Sequence[dict], timed: Sequence[dic
     return "\n".join(text)
 
 
-def draw(rows: Sequence[dict], title: str) -> Figure:
-    """PSNR against bits per pixel, a line per system."""
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axis = figure.subplots()
-    for name in dict.fromkeys(row["system"] for row in rows):
-        mine = [row for row in rows if row["system"] == name]
-        axis.plot([row["bpp"] for row in mine], [row["psnr"] for row in mine], marker="o", markersize=3, label=name)
-    axis.set(xlabel="bits per pixel, side information included", ylabel="PSNR, dB (RGB)", title=title)
-    axis.grid(alpha=0.3)
-    axis.legend()
+def draw(rows: Sequence[dict], title: str, anchor: str) -> Figure:
+    """PSNR against bits per pixel, a line per system; below, how far each is above ``anchor`` at the same bits (Akima)."""
+    figure = Figure(figsize=(7, 7.5), layout="constrained")
+    above, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
+    of = {name: [row for row in rows if row["system"] == name] for name in dict.fromkeys(row["system"] for row in rows)}
+    known = sorted((row["bpp"], row["psnr"]) for row in of[anchor])
+    at = Akima1DInterpolator(*zip(*known)) if len(known) > 1 else None
+    for name, mine in of.items():
+        rates, psnrs = (np.array([row[key] for row in mine]) for key in ("bpp", "psnr"))
+        (line,) = above.plot(rates, psnrs, marker="o", markersize=3, label=name)
+        if at is not None and name != "JPEG":  # far below
+            below.plot(rates, psnrs - at(rates), marker="o", markersize=3, color=line.get_color())  # NaN beyond: a gap
+    above.set(ylabel="PSNR, dB (RGB)", title=title)
+    below.set(xlabel="bits per pixel, side information included", ylabel=f"dB above {anchor}")
+    for axis in (above, below):
+        axis.grid(alpha=0.3)
+    above.legend()
     return figure
 
 
@@ -237,7 +245,8 @@ def main() -> int:
     write_atomic(options.output / "side.md", (text + "\n").encode())
     content = {"curves": rows, "deltas": compared, "times": timed}
     write_atomic(options.output / "side.json", (json.dumps(content, indent=1) + "\n").encode())
-    save(draw(rows, f"{datasets.locate(options.folder)[0]}, {rows[0]['n_images']} images"), options.output / "side.png")
+    title = f"{datasets.locate(options.folder)[0]}, {rows[0]['n_images']} images"
+    save(draw(rows, title, chosen[1].name), options.output / "side.png")
     return 0
 
 

@@ -14,6 +14,7 @@ from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.networks.dmcnn import DMCNN
 from dagn_pre.networks.qgac import QGAC, Tables
 from dagn_pre.protocol import RestorationModel
+from dagn_pre.training.side_information import SCALE
 from dagn_pre.training.stages import Stage
 
 Loss = Callable[[RestorationModel, Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -34,8 +35,14 @@ def plain(model: RestorationModel, compressed: Tensor, original: Tensor, quality
     return output, {"loss_pixels": F.l1_loss(output.float(), original)}
 
 
+def squared(model: RestorationModel, compressed: Tensor, original: Tensor, quality: Tensor):
+    """MSE, the D of side information's stage, for its comparison with the same network without: L1 costs PSNR."""
+    output = model.restore(compressed, None)
+    return output, {"loss_pixels": SCALE * 255**2 * F.mse_loss(output.float(), original)}
+
+
 def dmcnn(model: DMCNN, compressed: Tensor, original: Tensor, quality: Tensor):
-    """L1, as for all here, on three scales and on the DCT branch's estimate (Sec. 2.4, which has L2), in YCbCr."""
+    """L1, as for nearly all here, on three scales and on the DCT branch's estimate (Sec. 2.4, which has L2), in YCbCr."""
     target = dct.to_ycbcr(original)
     estimate, (full, half, quarter) = model.scales(compressed, tables_of(quality)[:, 0])
     output = dct.to_rgb(full)
@@ -61,7 +68,7 @@ def fbcnn(model: RestorationModel, compressed: Tensor, original: Tensor, quality
     return output, {"loss_pixels": F.l1_loss(output.float(), original), "loss_quality": QUALITY_WEIGHT * error}
 
 
-LOSSES: dict[str, Loss] = {"arcnn": plain, "dmcnn": dmcnn, "qgac": qgac, "fbcnn": fbcnn, "edsr": plain}
+LOSSES: dict[str, Loss] = {"arcnn": plain, "dmcnn": dmcnn, "qgac": qgac, "fbcnn": fbcnn, "edsr": squared}
 
 
 class PeerStage(Stage):

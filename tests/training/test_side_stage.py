@@ -12,7 +12,7 @@ from dagn_pre import Restorer, codec, models, weights
 from dagn_pre.errors import ConfigError, UsageError, WeightsError
 from dagn_pre.networks.side_information import SideInformationConfig
 from dagn_pre.side_information import SideInformationEncoder, adapter
-from dagn_pre.training import checkpoint
+from dagn_pre.training import checkpoint, peers
 from dagn_pre.training.export import export
 from dagn_pre.training.run import load_stages, train, train_stage
 from dagn_pre.training.side_information import SideInformationStage
@@ -179,6 +179,20 @@ def test_relative_distortion_is_a_share_of_each_images_own_error(tiny_weights):
     errors = [255**2 * (image - original).square().mean((1, 2, 3)) for image in (output, compressed)]
     assert found[0] == pytest.approx((errors[0] / errors[1]).mean().item(), rel=1e-4)
     assert found[1] == pytest.approx(0.01 * errors[0].mean().item(), rel=1e-4)
+
+
+def test_without_side_information_the_backbone_minimises_the_same_distortion(backbone):
+    """Or curves would compare losses, not what the symbols say."""
+    shape = SideInformationConfig(**SHAPE)
+    stage = SideInformationStage(shape, str(backbone), True)
+    for head in stage.side.mapping.heads:  # neutral maps: the symbols say nothing
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    original = torch.from_numpy(photograph(32, 32)).permute(2, 0, 1)[None] / 255
+    compressed = codec_of(original[0], 10)[None]
+    quality = torch.tensor([10])
+    peer = peers.LOSSES["edsr"](models.load(backbone).model, compressed, original, quality)[1]["loss_pixels"]
+    assert stage.losses(compressed, original, quality)[0]["loss_distortion"].item() == pytest.approx(peer.item(), rel=1e-4)
 
 
 def codec_of(image: torch.Tensor, quality: int) -> torch.Tensor:
