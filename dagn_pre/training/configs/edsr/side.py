@@ -8,4 +8,4 @@ patch = 96
 steps = 4000
 rate_warmup = 2000
 usage = 0.1
-lambda_rate = 1.0
+lambda_rate = 0.15
