@@ -174,7 +174,9 @@ def test_results_hold_what_the_issue_says(toy, tmp_path):
     assert [row["restore_ms_per_image"] > 0 for row in results["rows"]] == [False] * 3 + [True] * 2
     assert all(row["model_ms_per_image"] > 0 for row in results["rows"])
     sizes = {quality: np.mean([len(codec.encode(image, quality)) for image, _ in toy_images()]) for quality in (5, 40)}
-    assert [row["bytes_per_image"] for row in results["rows"]] == [None, *map(pytest.approx, 2 * [sizes[5], sizes[40]])]
+    assert results["rows"][0]["bytes_per_image"] is None
+    kept = [row["bytes_per_image"] for row in results["rows"][1:]]
+    assert kept == pytest.approx(2 * [sizes[5], sizes[40]], abs=0.051)  # to one decimal
     environment = results["environment"]
     assert environment["versions"]["torch"] == torch.__version__.split("+")[0]
     assert {"mmengine", "mmcv", "mmdet", "mmseg", "pycocotools"} <= environment["versions"].keys()
@@ -319,7 +321,7 @@ def test_side_information_is_weighed_at_equal_file_size(config, cache_dir, toy, 
     encoder = SideInformationEncoder("dagn-s")
     sizes = {q: np.mean([len(encoder.encode(image, q)) for image, _ in toy_images()]) for q in (5, 90)}
     rows = {(row["input"], row["qf"]): row for row in results["rows"]}
-    assert {q: rows["dagn-s+side", q]["bytes_per_image"] for q in sizes} == pytest.approx(sizes, abs=0.05)
+    assert {q: rows["dagn-s+side", q]["bytes_per_image"] for q in sizes} == pytest.approx(sizes, abs=0.051)
     plain, dense = (rows["dagn-s", quality]["bytes_per_image"] for quality in (5, 90))
     assert plain == rows["jpeg", 5]["bytes_per_image"] < sizes[5] < dense < sizes[90]
     assert [(row["qf"], row["against"]) for row in results["equal_size"]] == [(5, "jpeg"), (5, "dagn-s")]  # none has 90's bytes
@@ -330,8 +332,8 @@ def test_side_information_is_weighed_at_equal_file_size(config, cache_dir, toy, 
         assert row["difference"] == pytest.approx(row["value"] - row["against_value"], abs=0.002)
         assert row["low"] <= row["difference"] <= row["high"]
     assert results["environment"]["restorers"]["dagn-s+side"].endswith("+" + encoder.adapter.identity.hex())
-    text = (tmp_path / "results.md").read_text()
-    assert "## At equal file size" in text and text.count("| dagn-s+side |") == 2
+    text = (tmp_path / "results.md").read_text().split("## At equal file size")[1].split("##")[0]
+    assert text.count("| dagn-s+side |") == 2
     old = {table: results[table] for table in results if table != "equal_size"}  # of a version that did not weigh
     old["rows"] = [{name: row[name] for name in row if name != "bytes_per_image"} for row in old["rows"]]
     (tmp_path / "results.json").write_text(json.dumps(old))
