@@ -226,23 +226,23 @@ def equal_size(subject: Subject, results: Results, cells: dict) -> Iterator[dict
 
     Cells without bytes are of an older version, and left out; so are those beyond the largest file of the other input.
     """
-    curves: dict[str, list[tuple]] = {}
+    curves: dict[str, dict[int, tuple]] = {}  # by input and QF: bytes, score, its samples
     for row in results.content["rows"]:
         if results.same(row, **identity(subject)) and row.get("bytes_per_image") is not None:
-            curves.setdefault(row["input"], []).append((row["qf"], row["bytes_per_image"], *cells[row["input"], row["qf"]]))
+            found, samples = cells[row["input"], row["qf"]]
+            curves.setdefault(row["input"], {})[row["qf"]] = row["bytes_per_image"], found.value(), samples
     for label in (label for label in curves if label.endswith(SIDE)):
-        for quality, size, score, samples in curves[label]:
+        for quality, (size, value, samples) in curves[label].items():
             for against in ("jpeg", label.removesuffix(SIDE)):
-                curve = [(other, found.value(), drawn) for _, other, found, drawn in curves.get(against, ())]
-                if (there := scores.at_size(curve, size)) is not None:
+                if (there := scores.at_size(curves.get(against, {}).values(), size)) is not None:
                     low, high = scores.interval(samples - there[1])
                     yield {
                         **key(subject, label, quality),
                         "against": against,
                         "bytes": size,
-                        "value": scores.rounded(score.value()),
+                        "value": scores.rounded(value),
                         "against_value": scores.rounded(there[0]),
-                        "difference": scores.rounded(score.value() - there[0]),
+                        "difference": scores.rounded(value - there[0]),
                         "low": scores.rounded(low),
                         "high": scores.rounded(high),
                     }
@@ -337,20 +337,19 @@ def prepare(
 def check_inputs(inputs: Sequence[str]) -> dict[str, Restoring]:
     """The restorers among the inputs, by their names in the results."""
     restorers: dict[str, Restoring] = {}
-    for label in inputs:
-        if label in ("original", "jpeg"):
+    for given in inputs:
+        if given in ("original", "jpeg"):
             continue
-        helped = label.endswith(SIDE)
-        label = label.removesuffix(SIDE)
-        if Path(label).suffix in models.FOREIGN:
-            label, model = Path(label).stem, label
+        model, helped = given.removesuffix(SIDE), given.endswith(SIDE)
+        if Path(model).suffix in models.FOREIGN:
+            label = Path(model).stem
             if label in ("original", "jpeg"):
                 raise UsageError(f"{model} would be called {label} in the results, which is another input: rename the file")
-        elif label in models.names():
-            model = label
+        elif model in models.names():
+            label = model
         else:
             known = ", ".join(("original", "jpeg", *models.names()))
-            raise UsageError(f"unknown input {label}: give one of {known}, or a checkpoint file")
+            raise UsageError(f"unknown input {given}: give one of {known}, or a checkpoint file")
         if helped:
             label += SIDE
             SideInformationEncoder(model)  # says now if there is none for it

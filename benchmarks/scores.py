@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -296,7 +296,7 @@ def comparison(jpeg: tuple, restored: tuple, original: tuple | None) -> dict:
     return found
 
 
-def at_size(curve: Sequence[tuple[float, float, np.ndarray]], size: float) -> tuple[float, np.ndarray] | None:
+def at_size(curve: Iterable[tuple[float, float, np.ndarray]], size: float) -> tuple[float, np.ndarray] | None:
     """An input's score, and its bootstrap samples, where its files take ``size`` bytes.
 
     Args:
