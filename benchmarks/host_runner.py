@@ -18,10 +18,10 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from dagn_pre.benchmarks import checkpoints, hosts, processes, scores
+from dagn_pre.benchmarks import hosts, processes, scores
 from dagn_pre.benchmarks.hosts import quiet
 from dagn_pre.errors import ConfigError, DagnPreError
-from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress
+from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress, checkpoints
 from dagn_pre.integrations.openmmlab.insert import insert
 from dagn_pre.restorer import Restorer
 

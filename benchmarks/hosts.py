@@ -23,6 +23,7 @@ from dagn_pre.integrations.openmmlab.insert import find, mmseg_under_any_name
 # Beside the keys of training, validation and TTA; Runners of one process would share a visualizer that a config names.
 UNUSED = ("optim_wrapper", "param_scheduler", "custom_hooks", "visualizer")
 CONFIGS = Path(__file__).resolve().parent / "configs"
+WEIGHTS = CONFIGS.with_name("weights")  # README.md there says what each is
 # Test evaluator -> its argument for what it measures, and what we need there; task and metric in the results.
 TASKS = {
     "CocoMetric": ("metric", "bbox", ("object detection", "bbox_mAP")),

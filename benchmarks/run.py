@@ -19,12 +19,13 @@ from mmengine.config import Config
 from tqdm import tqdm
 
 from dagn_pre import models
-from dagn_pre.benchmarks import checkpoints, data_checks, demo, environment, gallery, hosts, processes, report, sampling, scores
+from dagn_pre.benchmarks import data_checks, demo, environment, gallery, hosts, processes, report, sampling, scores
 from dagn_pre.benchmarks.host_runner import HostRunner, Measured, Restoring
 from dagn_pre.benchmarks.hosts import set_data_root
 from dagn_pre.benchmarks.results import SETTINGS, Results
 from dagn_pre.codec import check_quality
 from dagn_pre.errors import ConfigError, UsageError
+from dagn_pre.integrations.openmmlab import checkpoints
 from dagn_pre.integrations.openmmlab.insert import insert
 from dagn_pre.side_information import SideInformationEncoder
 
@@ -309,7 +310,7 @@ def prepare(
     wanted = checkpoint or cfg.get("checkpoint")
     if not wanted:
         raise ConfigError(f"config {hosts.name(cfg)} names no checkpoint: give one with --checkpoint")
-    path = checkpoints.find(wanted, () if checkpoint else (Path(cfg.filename).parent, checkpoints.SHIPPED))
+    path = checkpoints.find(wanted, () if checkpoint else (Path(cfg.filename).parent, hosts.WEIGHTS))
     chosen = None if subset is None else sampling.subset(cfg, subset, seed)
     if subset is not None and chosen is None and processes.is_main_process():
         print(f"note: config {hosts.name(cfg)} tests no more than {subset} images: the subset is all of them", file=sys.stderr)

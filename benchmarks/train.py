@@ -15,8 +15,9 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from dagn_pre.benchmarks import checkpoints, demo, hosts
+from dagn_pre.benchmarks import demo, hosts
 from dagn_pre.files import atomic_path
+from dagn_pre.integrations.openmmlab import checkpoints
 
 
 def relocated(cfg: Config, root: Path) -> Config:
@@ -42,7 +43,7 @@ def ready(source: str, work_dir: Path, data_root: str | Path | None = None) -> C
     if data_root is not None:
         cfg = relocated(cfg, Path(data_root).absolute())
     if cfg.get("load_from"):
-        cfg.load_from = str(checkpoints.find(cfg.load_from, (work_dir, checkpoints.SHIPPED)))
+        cfg.load_from = str(checkpoints.find(cfg.load_from, (work_dir, hosts.WEIGHTS)))
     cfg.work_dir = str(work_dir / source)
     return cfg
 

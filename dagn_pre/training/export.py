@@ -26,7 +26,7 @@ def export(source: str | Path, output: str | Path, dtype: str = "float16") -> Pa
     Of stage side, whose trunk was trained too, the trunk is written beside it, as ``NAME-trunk.safetensors``.
 
     Args:
-        source: a checkpoint of stage dagn, peer or side, its folder, or a weights file (``.safetensors``) to convert.
+        source: a checkpoint of stage dagn, peer, side or semantic, its folder, or a weights file (``.safetensors``) to convert.
 
     Raises:
         UsageError: another dtype, or an output that is no ``.safetensors``.
@@ -44,6 +44,8 @@ def export(source: str | Path, output: str | Path, dtype: str = "float16") -> Pa
         state = checkpoint.read(source)
         if state["stage"] == "side":
             model, card = _side_information(source, state, output, dtype)
+        elif state["stage"] == "semantic":
+            model, card = _semantic(source, state)
         else:
             model, card = _restorer(source, state), _card(state)
     card = {**card, "name": output.stem, "version": __version__, "dtype": dtype}
@@ -76,6 +78,15 @@ def _restorer(source: str | Path, state: dict) -> RestorationModel:
     if config.architecture != "dagn":
         return parts["model"].eval()
     return BlindDAGN(parts["network"], parts["predictor"] if config.sensitive else None)
+
+
+def _semantic(source: str | Path, state: dict) -> tuple[RestorationModel, dict]:
+    settings = json.loads(state["config"])
+    model = models.load(settings["trunk"]).model  # its shape: the weights are the checkpoint's
+    stage = torch.nn.ModuleDict({"model": model})
+    weights.check_keys(stage.state_dict(), state["state_dict"], f"{source}: a checkpoint of stage semantic, for export,")
+    stage.load_state_dict(state["state_dict"])
+    return model, {**_card(state), "trunk": models.fingerprint(settings["trunk"]), "teachers": list(settings["teachers"])}
 
 
 def _side_information(source: str | Path, state: dict, output: Path, dtype: str) -> tuple[SideInformation, dict]:

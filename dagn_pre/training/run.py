@@ -19,7 +19,7 @@ from dagn_pre.training.export import export
 from dagn_pre.training.runner import STAGES, StageRunner, join_processes
 
 CONFIGS = Path(__file__).parent / "configs"
-RESTORING = ("dagn", "peer", "side")  # the stages whose result is a restorer, or a part of one
+RESTORING = ("dagn", "peer", "side", "semantic")  # the stages whose result is a restorer, or a part of one
 
 
 def shipped() -> list[str]:
@@ -77,7 +77,7 @@ def check_config(config: Config, source: object) -> Config:
     if config.stage not in STAGES:
         raise ConfigError(f"{source}: stage must be one of {', '.join(STAGES)}, not {config.stage!r}")
     kind = {"dagn": "dagn", "side_information": "side"}.get(config.architecture, "peer")
-    if kind != (config.stage if config.stage in RESTORING else "dagn"):
+    if kind != (config.stage if config.stage in ("peer", "side") else "dagn"):  # stage semantic takes its trunk's
         raise ConfigError(f"{source}: architecture {config.architecture!r} is not for stage {config.stage}")
     if config.architecture not in ARCHITECTURES:
         raise ConfigError(f"{source}: architecture must be one of {', '.join(ARCHITECTURES)}, not {config.architecture!r}")

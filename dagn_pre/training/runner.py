@@ -7,7 +7,7 @@ import atexit
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -33,11 +33,12 @@ from dagn_pre.files import write_atomic
 from dagn_pre.training import checkpoint
 from dagn_pre.training.data import JPEGPairs, StepBatches, ValidationPairs, loader, quality_recipe
 from dagn_pre.training.peers import PeerStage
+from dagn_pre.training.semantic import SemanticStage
 from dagn_pre.training.side_information import SideInformationStage
 from dagn_pre.training.stages import STAGES as DAGN_STAGES
 from dagn_pre.training.stages import Stage
 
-STAGES: dict[str, type[Stage]] = {**DAGN_STAGES, "peer": PeerStage, "side": SideInformationStage}
+STAGES: dict[str, type[Stage]] = {**DAGN_STAGES, "peer": PeerStage, "side": SideInformationStage, "semantic": SemanticStage}
 AMP = (None, "bf16")
 
 
@@ -59,22 +60,34 @@ class StageParallel(MMDistributedDataParallel):
 
 
 class GainMetric(BaseMetric):
-    """Mean gain of PSNR and PSNR-B over the JPEG in dB, per QF: {"psnr_gain_10": ..., "psnrb_gain_10": ..., ...}."""
+    """Mean gain of PSNR and PSNR-B over the JPEG in dB, per QF: {"psnr_gain_10": ..., "psnrb_gain_10": ..., ...}.
+
+    What the stage itself measures of its output (``Stage.measures``) is there under its own names, per QF too.
+    """
+
+    def __init__(self, stage: Callable[[], Stage]) -> None:
+        super().__init__()
+        self.stage = stage
 
     def process(self, data_batch, data_samples) -> None:
         compressed, original, quality = data_batch
         for jpeg, target, qf, restored in zip(compressed, original, quality.tolist(), data_samples):
+            found = self.stage().measures(*(tensor[None].float() / 255 for tensor in (jpeg, target, to_tensor(restored))))
             jpeg, target = (image.permute(1, 2, 0).numpy() for image in (jpeg, target))
-            measures = {"psnr": metrics.psnr, "psnrb": metrics.psnr_b}
-            self.results.append(
-                {f"{name}_gain_{qf}": measure(restored, target) - measure(jpeg, target) for name, measure in measures.items()}
-            )
+            for name, measure in {"psnr_gain": metrics.psnr, "psnrb_gain": metrics.psnr_b}.items():
+                found[name] = measure(restored, target) - measure(jpeg, target)
+            self.results.append({f"{name}_{qf}": value for name, value in found.items()})
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         values: dict[str, list[float]] = {}
         for name, gain in (item for gains in results for item in gains.items()):
             values.setdefault(name, []).append(gain)
         return {name: float(np.mean(gains)) for name, gains in values.items()}
+
+
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) -> (3, H, W), a copy."""
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 
 class StepLoop(BaseLoop):
@@ -215,7 +228,7 @@ class StageRunner(Runner):
             items = ValidationPairs(held_out, config.validation_qualities, config.validation_size)
             validation = {
                 "val_dataloader": DataLoader(items, batch_size=1, sampler=DefaultSampler(items, shuffle=False)),
-                "val_evaluator": Evaluator(GainMetric()),
+                "val_evaluator": Evaluator(GainMetric(lambda: self.stage)),
                 "val_cfg": {"type": "ValLoop"},
             }
         backends = [{"type": "LocalVisBackend"}] + [{"type": "TensorboardVisBackend"}] * bool(config.tensorboard)
@@ -384,6 +397,7 @@ STAGE_KEYS = {
     "dagn": ("channels_last", "end_to_end", "lambda_blocking"),
     "peer": ("channels_last",),
     "side": ("channels_last", "trunk", "train_trunk", "relative", "lambda_rate", "sigma", "rate_warmup", "usage"),
+    "semantic": ("channels_last", "trunk", "teachers", "lambda_pixels", "power", "by_channel", "per_step", "frozen"),
 }  # what a stage's class takes of the configuration
 
 

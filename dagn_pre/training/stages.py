@@ -84,6 +84,10 @@ class Stage(BaseModel):
         """Restore ``compressed``; arguments as of :meth:`losses`. The original is there for a sender to look at."""
         raise UsageError(f"{type(self).__name__} restores nothing that could be validated")
 
+    def measures(self, compressed: Tensor, original: Tensor, restored: Tensor) -> dict[str, float]:
+        """{name: figure} of one validation image beside PSNR; (1, 3, H, W) float32, RGB in [0, 1]. Here none."""
+        return {}
+
     def compiled(self) -> list[tuple[nn.Module, str]]:
         """The methods that ``torch.compile`` replaces."""
         raise NotImplementedError

@@ -1,6 +1,7 @@
 # Every key there is, with its default; docs/training.md explains them. A stage's config inherits from here.
 name = "model"  # the weights file's name
-stage = "dagn"  # insensitive (1a), sensitive (1b) or dagn (2); peer for the other architectures, side for side information
+stage = "dagn"  # insensitive (1a), sensitive (1b) or dagn (2); peer for the other architectures, side for side information,
+# semantic to train a restorer on under frozen networks' features
 architecture = "dagn"  # dagn, or for stage peer arcnn, dmcnn, qgac, fbcnn
 network = dict()  # of the architecture's configuration; DAGN's has the ablation's switches (insensitive, sensitive, fusion) too
 
@@ -38,13 +39,19 @@ end_to_end = False
 insensitive_from = None
 sensitive_from = None
 load_from = None
-trunk = None  # of stage side: the restorer that side information conditions, a name or a weights file
+trunk = None  # the restorer that stage side conditions and stage semantic starts from, a name or a weights file
 train_trunk = False
 relative = False
 lambda_rate = 1.0
 sigma = 1.0
 rate_warmup = 0
 usage = 0.0
+teachers = dict()  # of stage semantic
+lambda_pixels = 1.0
+power = 2
+by_channel = False
+per_step = None
+frozen = ["network.encoder_ci", "network.encoder_cs", "quality"]
 
 amp = None
 channels_last = True

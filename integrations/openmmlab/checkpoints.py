@@ -13,10 +13,9 @@ from urllib.parse import urlparse
 
 import torch
 
-from dagn_pre.benchmarks import unpickler
 from dagn_pre.errors import ConfigError, WeightsError
+from dagn_pre.integrations.openmmlab import unpickler
 
-SHIPPED = Path(__file__).resolve().parent / "weights"  # README.md there says what each is
 
 def find(source: str, folders: tuple[Path, ...] = ()) -> Path:
     """The file behind ``source``: a URL (kept in torch's hub folder), a path, or a name within one of ``folders``.

@@ -17,8 +17,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from dagn_pre.benchmarks import checkpoints
 from dagn_pre.errors import ConfigError, WeightsError
+from dagn_pre.integrations.openmmlab import checkpoints
 
 
 def network() -> nn.Module:

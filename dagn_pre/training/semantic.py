@@ -1,0 +1,135 @@
+"""Stage "semantic": a trained restorer learns to keep what frozen networks see, so that other models see it too.
+
+    L = lambda_pixels * L1(restored, original) + sum_t w_t D_t(restored, original) / sum_t w_t
+
+with D_t the distance in teacher t's features (:func:`dagn_pre.training.teachers.distance`). No labels are used. It is the
+paper's compression-insensitive guidance turned into a loss on the output: what compression must not change, it must not
+change there. Related: feature losses through a task's network, Ehrlich et al. (arXiv 2011.08932), SR4IR (CVPR 2024), FDSR
+(arXiv 2004.00554).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dagn_pre import codec, models
+from dagn_pre.errors import ConfigError, UsageError
+from dagn_pre.networks.config import NetworkConfig
+from dagn_pre.networks.dagn import Guidance
+from dagn_pre.protocol import Facts
+from dagn_pre.training import teachers as making
+from dagn_pre.training.stages import Losses, Stage, narrowed, working_dtype
+
+ENCODERS = ("network.encoder_ci", "network.encoder_cs", "quality")  # of a DAGN: stage 1's, and P_qf reads one of them
+
+
+class SemanticStage(Stage):
+    """A restorer that learns under pixels and teachers; its batch norm is folded, its encoders and P_qf stay (``frozen``).
+
+    Args:
+        config: unused; the trunk brings its own.
+        trunk: the restorer to start from, a name or the path of weights of ours.
+        teachers: {name: what :func:`dagn_pre.training.teachers.build` takes, and ``weight``, 1 by default}.
+        lambda_pixels: weight of the anchor, L1 on pixels in [0, 1].
+        power, by_channel: of the distance in features.
+        per_step: how many of the teachers, drawn by the step's number, have a say in a step; None for all. Each costs about a
+            third of dagn-s's own step.
+        frozen: prefixes of parameter names that do not learn.
+
+    Raises:
+        UsageError: no trunk, no teachers, or a trunk that is not one of our networks.
+        ConfigError: a teacher that cannot be made, a weight that is not positive, or prefixes that name nothing.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        trunk: str,
+        teachers: Mapping[str, Mapping],
+        lambda_pixels: float = 1.0,
+        power: int = 2,
+        by_channel: bool = False,
+        per_step: int | None = None,
+        frozen: Sequence[str] = ENCODERS,
+        **options,
+    ) -> None:
+        if not trunk:
+            raise UsageError("stage semantic needs trunk, the name or the weights of the restorer to start from")
+        model = models.load(trunk).model
+        if not isinstance(getattr(model, "config", None), NetworkConfig):
+            raise UsageError(f"{trunk} is not one of our networks, so it cannot be trained on")
+        self_weights = {name: float(spec.get("weight", 1.0)) for name, spec in teachers.items()}
+        wrong = [name for name, weight in self_weights.items() if not weight > 0]
+        if wrong:
+            raise ConfigError(f"teacher {wrong[0]}: weight must be positive, not {self_weights[wrong[0]]}")
+        if per_step is not None and not 1 <= per_step <= len(teachers):
+            raise ConfigError(f"per_step must lie in 1..{len(teachers)}, the teachers' number, or be None, not {per_step!r}")
+        made = {name: making.build(name, teachers[name]) for name in making.names(teachers)}
+        parameters = dict(model.named_parameters())
+        held = {name for name in parameters if name.startswith(tuple(frozen))}
+        if model.config.architecture == "dagn" and len(held) == len(parameters):
+            raise ConfigError(f"frozen leaves nothing to learn: {', '.join(frozen)}")
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(name not in held)
+        super().__init__({"model": model}, **options)
+        # Not among the stage's modules: checkpoints hold what learns, and the teachers are files of their own.
+        self._teachers = {name: teacher.to(memory_format=self.data_preprocessor.layout) for name, teacher in made.items()}
+        self.weights = self_weights
+        self.lambda_pixels, self.power, self.by_channel, self.per_step = lambda_pixels, power, by_channel, per_step
+
+    def _apply(self, fn, recurse: bool = True) -> nn.Module:
+        for teacher in getattr(self, "_teachers", {}).values():
+            teacher._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def train(self, mode: bool = True) -> SemanticStage:
+        super().train(mode)
+        self.model.eval()  # its batch norm is folded
+        return self
+
+    def compiled(self):
+        return [(self.model, "restore")]
+
+    def restored(self, compressed: Tensor, quality: Tensor) -> Tensor:
+        """(B, 3, H, W) padded -> the same, restored, float32; guidance in float32 under any autocast."""
+        facts = [Facts(codec.given_quality(value)) for value in quality.tolist()]
+        with torch.autocast(compressed.device.type, enabled=False):
+            guidance = self.model.guide(compressed, facts)
+        if isinstance(guidance, Guidance):
+            guidance = narrowed(guidance, working_dtype(compressed))
+        return self.model.restore(compressed, guidance).float()
+
+    def distances(self, images: Tensor, original: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """{teacher: distance of ``images`` from ``original`` in its features}, float32 scalars; of those named, or of all."""
+        found = {}
+        for name in names or self._teachers:
+            teacher = self._teachers[name]
+            with torch.no_grad():
+                aim = teacher(original)
+            found[name] = making.distance(teacher(images), aim, self.power, self.by_channel)
+        return found
+
+    def losses(self, compressed: Tensor, original: Tensor, quality: Tensor) -> Losses:
+        output = self.restored(compressed, quality)
+        pixels = F.l1_loss(output, original)
+        asked = random.Random(self.step).sample(list(self._teachers), self.per_step) if self.per_step else list(self._teachers)
+        found = self.distances(output, original, asked)
+        total = sum(self.weights[name] for name in asked)
+        losses = {f"loss_{name}": self.weights[name] / total * value for name, value in found.items()}
+        return losses | {"loss_pixels": self.lambda_pixels * pixels}, {"JPEG_pixels": F.l1_loss(compressed, original)}
+
+    def predict(self, compressed: Tensor, original: Tensor, quality: Tensor) -> Tensor:
+        padded = self.model.pad(compressed)
+        return self.restored(padded, quality)[..., : compressed.shape[-2], : compressed.shape[-1]]
+
+    def measures(self, compressed: Tensor, original: Tensor, restored: Tensor) -> dict[str, float]:
+        """{"distance_TEACHER": the restored image's distance as a share of the JPEG's}, images padded to the stride."""
+        padded = [self.model.pad(image) for image in (compressed, original, restored)]
+        with torch.no_grad():
+            before, after = (self.distances(images, padded[1]) for images in (padded[0], padded[2]))
+        return {f"distance_{name}": (after[name] / before[name].clamp_min(1e-12)).item() for name in after}
