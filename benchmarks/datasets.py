@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dagn_pre.errors import ImageError, UsageError
-from dagn_pre.images import Pixels, find_images, header, open_image
+from dagn_pre.errors import ImageError, UsageError, failure, printable
+from dagn_pre.images import Pixels, header, open_image, search, told_with_examples
 
 MIN_SIDE = 11  # the window of SSIM
+MAX_SIDE = 65535  # of a JPEG
 
 # Name in the tables -> where a release keeps its test images, from the release's root; the first that exists is taken.
 LAYOUTS = {
@@ -46,8 +48,8 @@ class Dataset:
     failures: tuple[str, ...]
 
     def label(self, path: Path) -> str:
-        """An image's name in the results: its path below the folder."""
-        return path.relative_to(self.folder).as_posix()
+        """An image's name in the results: its path below the folder, as it can be printed."""
+        return printable(path.relative_to(self.folder).as_posix())
 
 
 def locate(folder: Path) -> tuple[str, Path]:
@@ -65,18 +67,21 @@ def locate(folder: Path) -> tuple[str, Path]:
                 inside = folder.joinpath(*steps[taken:])
                 if own[len(own) - taken :] == steps[:taken] and inside.is_dir():
                     return name, inside
-    return own[-1], folder
+    return printable(own[-1]), folder
 
 
 def read(path: Path) -> np.ndarray:
     """The pixels of an original as stored, (H, W, 3) uint8 RGB; an alpha channel is left out.
 
     Raises:
-        ImageError: unreadable, of a refused kind (:mod:`dagn_pre.images`), or too small to be scored; the file is named.
+        ImageError: unreadable, of a refused kind (:mod:`dagn_pre.images`), too small to be scored, or too large for a JPEG; the
+            file is named.
     """
     rgb = Pixels.of(open_image(path), str(path)).rgb
     if min(rgb.shape[:2]) < MIN_SIDE:
         raise ImageError(f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels; SSIM needs at least {MIN_SIDE} a side")
+    if max(rgb.shape[:2]) > MAX_SIDE:
+        raise ImageError(f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels; JPEG holds at most {MAX_SIDE} a side")
     return rgb
 
 
@@ -92,20 +97,24 @@ def scan(folder: Path, limit: int | None = None) -> Dataset:
         ImageError: none of its images can be measured.
     """
     name, place = locate(Path(folder))
-    found = find_images(place)[:limit]
+    inside = search(place)
+    found = inside.paths[:limit]
     if not found:
         raise UsageError(f"{place}: no images in it")
+    if inside.left_out:
+        print(printable(told_with_examples(f"{place}: left out", inside.left_out)), file=sys.stderr)
     good, failures, jpegs, digest = [], [], 0, hashlib.sha256()
     for path in tqdm(found, desc=f"reading {name}", unit="image", leave=False):
         try:
             read(path)
-        except ImageError as error:
-            failures.append(str(error))
-            tqdm.write(f"failed: {error}", file=sys.stderr)
+            is_jpeg, content = header(path).format in ("JPEG", "MPO"), path.read_bytes()
+        except Exception as error:  # whatever a decoder runs into
+            failures.append(failure(path, error))
+            tqdm.write(f"failed: {failures[-1]}", file=sys.stderr)
             continue
         good.append(path)
-        jpegs += header(path).format == "JPEG"
-        digest.update(path.relative_to(place).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        jpegs += is_jpeg
+        digest.update(os.fsencode(path.relative_to(place).as_posix()) + b"\0" + hashlib.sha256(content).digest())
     if not good:
         raise ImageError(f"{place}: none of its {len(found)} images can be measured")
     return Dataset(name, place, tuple(good), jpegs, digest.hexdigest(), tuple(failures))

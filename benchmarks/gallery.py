@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from dagn_pre import codec
-from dagn_pre.benchmarks.host_runner import HostRunner, Restoring
+from dagn_pre.benchmarks.host_runner import HostRunner
+from dagn_pre.benchmarks.inputs import Restoring
 from dagn_pre.errors import DagnPreError
 from dagn_pre.files import write_atomic
 
@@ -59,8 +60,8 @@ def show(host: HostRunner, folder: Path, index: int, quality: int, label: str, r
 
 
 def slug(text: str) -> str:
-    """A name for files: letters, digits, dots, dashes and plus signs."""
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", text)
+    """A name for files: letters, digits, dots, dashes, and the signs of inputs' names."""
+    return re.sub(r"[^A-Za-z0-9.+@-]+", "-", text)
 
 
 def png(image: Image.Image) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +20,11 @@ from mmengine.runner import Runner
 
 from dagn_pre.benchmarks import hosts, processes, scores
 from dagn_pre.benchmarks.hosts import quiet
+from dagn_pre.benchmarks.inputs import Restoring
 from dagn_pre.errors import ConfigError, DagnPreError
 from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress, checkpoints
 from dagn_pre.integrations.openmmlab.insert import insert
 from dagn_pre.restorer import Restorer
-
-
-@dataclass(frozen=True)
-class Restoring:
-    """What undoes the compression: a restorer's name or weights file, and whether the sender helps it by side information."""
-
-    model: str
-    side_information: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,14 +146,24 @@ class HostRunner:
         checkpoint: the file with the model's weights.
         device: "cpu" or "cuda", for the model and the restorer.
         cache_dir: keeps compressed and restored images; None keeps none.
+        restoring: DAGNRestore's further options.
         work_dir: takes the host's logs (``logs/``) and the detections (``detections/``).
 
     Raises:
         WeightsError: see ``checkpoints.load``.
     """
 
-    def __init__(self, cfg: Config, checkpoint: Path, device: str, work_dir: Path, cache_dir: Path | None = None):
+    def __init__(
+        self,
+        cfg: Config,
+        checkpoint: Path,
+        device: str,
+        work_dir: Path,
+        cache_dir: Path | None = None,
+        restoring: Mapping[str, object] | None = None,
+    ):
         self.cfg, self.device, self.work_dir, self.cache_dir = cfg, device, work_dir, cache_dir
+        self.restoring = dict(restoring or {})
         built = cfg.copy()
         built.work_dir = str(work_dir / "logs")
         # The host's loggers are kept by experiment name and second; two runs within one second must not share one.
@@ -191,7 +194,9 @@ class HostRunner:
         """The config with its test images compressed at ``quality`` (None: as they are) and restored (None: not)."""
         if quality is None and restorer is None:
             return self.cfg
-        options = {"model": restorer.model, "device": self.device} if restorer else {}
+        options = {}
+        if restorer:
+            options = {"model": restorer.model, "strength": restorer.strength, "device": self.device, **self.restoring}
         cfg = insert(self.cfg, compress=quality, restore=restorer is not None, splits=("test",), **options)
         for leaf in hosts.datasets(cfg.test_dataloader.dataset):
             for step in leaf.pipeline:

@@ -14,9 +14,9 @@ from dagn_pre import codec
 from dagn_pre.benchmarks import restoration_report
 from dagn_pre.benchmarks.report import aligned
 from dagn_pre.benchmarks.restoration import load
-from dagn_pre.errors import ImageError, UsageError
+from dagn_pre.errors import ImageError, UsageError, failure, printable
 from dagn_pre.files import write_atomic
-from dagn_pre.images import Pixels, find_images, header, open_image
+from dagn_pre.images import Pixels, header, open_image, search, told_with_examples
 
 SHEET = 8  # pictures on the crop sheet
 FIRST, SCALE, SECOND = (10, 40), (0.6, 0.9), (70, 90)
@@ -66,22 +66,25 @@ def examine(
     folder = Path(folder)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1 image, not {limit}")
-    paths = find_images(folder)[:limit] if folder.is_dir() else []
+    inside = search(folder)
+    paths = inside.paths[:limit]
     if not paths:
         raise UsageError(f"{folder}: {'no images in it' if folder.is_dir() else 'no such folder'}")
+    if inside.left_out:
+        print(printable(told_with_examples(f"{folder}: left out", inside.left_out)), file=sys.stderr)
     restorers = load(chosen, device, dtype)
     rows, crops, failures = [], [], []
     for path in tqdm(paths, desc=folder.name, unit="image"):
         try:
             picture, info = Pixels.of(open_image(path), str(path)).rgb, header(path)
-        except ImageError as error:
-            failures.append(str(error))
-            tqdm.write(f"failed: {error}", file=sys.stderr)
+            restored = {method: restorer(picture) for method, restorer in restorers.items()}
+        except Exception as error:  # whatever a decoder runs into
+            failures.append(failure(path, error))
+            tqdm.write(f"failed: {failures[-1]}", file=sys.stderr)
             continue
-        label = path.relative_to(folder).as_posix()
+        label = printable(path.relative_to(folder).as_posix())
         told = info.quality.value if info.quality else None
         about = {"image": label, "width": info.width, "height": info.height, "header_qf": told}
-        restored = {method: restorer(picture) for method, restorer in restorers.items()}
         for method, restorer in restorers.items():
             blind = restorer.quality(picture).value if restorer.model.blind else None
             change = difference(picture, restored[method]).mean()

@@ -9,6 +9,7 @@ from pathlib import Path
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.files import write_atomic
 
+LATER = {"dtype": "auto", "max_quality": 90}  # what files of earlier versions were measured with, which do not say so
 SETTINGS = ("versions", "decoder", "threads", "device", "platform", "limit")
 
 
@@ -91,8 +92,9 @@ class Results:
 def conflicts(old: dict, new: dict, settings: Sequence[str], parts: Sequence[str]) -> Iterator[str]:
     """What keeps rows of two environments out of one table. Commits may differ; to the parts names may be added."""
     for key in settings:
-        if old[key] != new[key]:
-            yield f"{key} {different(old[key], new[key])}"
+        before = old[key] if key not in LATER else old.get(key, LATER[key])
+        if before != new[key]:
+            yield f"{key} {different(before, new[key])}"
     for part in parts:
         for name in sorted(old[part].keys() & new[part].keys()):
             if old[part][name] != new[part][name]:

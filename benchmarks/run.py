@@ -1,7 +1,7 @@
 """The benchmark: what JPEG costs a host's model, and what restoring in front of it wins back.
 
 :func:`run` measures cells (a config, an input, a QF) with the host's own evaluation and keeps each in ``results.json``
-as soon as it is complete, with what its score is made of in ``cells/``; comparisons and pictures follow from those, and
+as soon as it is complete, with what its score is made of in ``cells/``; comparisons, advice and pictures follow from those, and
 :mod:`dagn_pre.benchmarks.report` draws everything else. All inputs of one QF see the same JPEG bytes.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,17 @@ from mmengine.config import Config
 from tqdm import tqdm
 
 from dagn_pre import models
-from dagn_pre.benchmarks import data_checks, demo, environment, gallery, hosts, processes, report, sampling, scores
-from dagn_pre.benchmarks.host_runner import HostRunner, Measured, Restoring
+from dagn_pre.benchmarks import advice, data_checks, demo, environment, gallery, hosts, processes, report, sampling, scores
+from dagn_pre.benchmarks.host_runner import HostRunner, Measured
 from dagn_pre.benchmarks.hosts import set_data_root
+from dagn_pre.benchmarks.inputs import Restoring
+from dagn_pre.benchmarks.report import data
 from dagn_pre.benchmarks.results import SETTINGS, Results
 from dagn_pre.codec import check_quality
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.integrations.openmmlab import checkpoints
 from dagn_pre.integrations.openmmlab.insert import insert
+from dagn_pre.restorer import check_options
 from dagn_pre.side_information import SideInformationEncoder
 
 __all__ = ["DEMO", "INPUTS", "QUALITIES", "run", "set_data_root"]
@@ -34,8 +37,7 @@ __all__ = ["DEMO", "INPUTS", "QUALITIES", "run", "set_data_root"]
 DEMO = ("demo_faster_rcnn", "demo_faster_rcnn_jpeg", "demo_pspnet", "demo_pspnet_jpeg")
 INPUTS = ("original", "jpeg", "dagn-s")
 QUALITIES = (10, 20, 30, 40, 75, 90)  # of the paper's Table IV, and two where restoring has little to win: does it harm?
-SIDE = "+side"  # behind a restorer's name: the sender adds side information to the JPEG
-TABLES = ("rows", "comparisons", "equal_size", "gallery")
+TABLES = ("rows", "comparisons", "equal_size", "halves", "advice", "files", "gallery")
 SHOWN = 40  # beside the lowest QF, the one whose images the report shows
 
 
@@ -70,6 +72,8 @@ def run(
     resamples: int = scores.RESAMPLES,
     cache_dir: str | Path | None = "cache",
     device: str = "auto",
+    dtype: str = "auto",
+    max_quality: int = 90,
     overwrite: bool = False,
     launcher: str = "none",
 ) -> dict:
@@ -81,18 +85,20 @@ def run(
         data_root: instead of the config's ``data_root``.
         qualities: QFs, 1..100.
         inputs: "original", "jpeg" (compressed), and restorers' names or checkpoint files (compressed, then restored); with
-            "+side" behind them, the JPEGs carry side information, for which weights have to be shipped.
+            "+side" behind them, the JPEGs carry side information, for which weights have to be shipped; with "@0.5" behind
+            that, they correct by half.
         limit: the first images only, in the data and in the ground truth.
         subset, seed: so many images, chosen by their classes (:mod:`dagn_pre.benchmarks.sampling`), instead of all; seed >= 0.
         resamples: bootstrap samples that intervals are read from, at least 100. Those of cells that were there are renewed.
         cache_dir: keeps compressed and restored images (relative to ``work_dir``); None keeps none, as one does for timing.
         device: "cpu", "cuda" or "auto", for the host's model and the restorer.
+        dtype, max_quality: of :class:`dagn_pre.Restorer`. 101 restores at every QF, to see where it begins to harm.
         overwrite: throw away results of other settings.
         launcher: "none", or who started several processes that share each cell: "pytorch" (torchrun) or "slurm". All of
             them return the same, the first one writes.
 
     Returns:
-        What results.json holds: {"rows", "comparisons", "equal_size", "gallery", "environment"}; keys: docs/benchmark.md.
+        What results.json holds, ``TABLES`` and "environment"; keys: docs/benchmark.md.
 
     Raises:
         UsageError: a value outside its range; or the folder holds results of other settings.
@@ -105,6 +111,8 @@ def run(
     qualities = sorted({check_quality(quality) for quality in qualities})
     restorers = check_inputs(inputs)
     device = check_device(device)
+    restoring = {"dtype": dtype, "max_quality": max_quality}
+    check_options(**restoring)
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1 image, not {limit}")
     if subset is not None and subset < 1:
@@ -127,9 +135,10 @@ def run(
     if all(subject.subset is None for subject in subjects):
         subset = None  # all images are tested
     surroundings |= {"limit": limit, "subset": subset, "seed": None if subset is None else seed, "resamples": resamples}
+    surroundings |= restoring
     surroundings["models"] = dict(zip(titles, (subject.settings for subject in subjects), strict=True))
     surroundings["restorers"] = {label: fingerprint(restorer) for label, restorer in restorers.items()}
-    settings = (*SETTINGS, "subset", "seed")
+    settings = (*SETTINGS, "subset", "seed", "dtype", "max_quality")
     results = Results(
         work_dir / "results.json", surroundings, settings, ("models", "restorers"), tables=TABLES, overwrite=overwrite
     )
@@ -140,6 +149,11 @@ def run(
                 f"{same_files[known['config']]} and {title} are both of a config file called {known['config']}, which names "
                 "their files: rename one of them, or choose another folder"
             )
+    weights: dict[str, str] = {}
+    for label, known in surroundings["restorers"].items():
+        name, own = Restoring.parse(label).model, known.partition("+")[0]
+        if weights.setdefault(name, own) != own:
+            raise UsageError(f"{label} is of other weights than {name} in this folder: choose another, or add --overwrite")
     if not processes.is_main_process():
         results.path = None  # has been read; the first process writes
     cells = list(plan(inputs, restorers, qualities))
@@ -147,16 +161,17 @@ def run(
         pending = processes.of_main([cell for cell in cells if not complete(subject, cell, results, work_dir)])
         host = None
         if pending:
-            host = host_of(subject, limit, device, work_dir, cache_dir)
+            host = host_of(subject, limit, device, work_dir, cache_dir, restoring)
             measure(subject, host, pending, restorers, results, work_dir, resamples)
         wanted = []
         if processes.is_main_process():
-            add_comparisons(subject, results, work_dir, resamples)
+            add_files(restorers, results, work_dir)
+            add_advice(subject, results, add_comparisons(subject, results, work_dir, resamples), work_dir, resamples)
             shown = sorted({min(qualities), SHOWN} & set(qualities))
             pairs = [(label, quality) for quality in shown for label in restorers]
             wanted = [one for pair in pairs for one in to_show(subject, *pair, results, work_dir)]
         if processes.of_main(bool(wanted)) and host is None:
-            host = host_of(subject, limit, device, work_dir, cache_dir)
+            host = host_of(subject, limit, device, work_dir, cache_dir, restoring)
         if wanted:
             found = [picture(subject, host, work_dir, restorers, one) for one in wanted]
             results.add(gallery=found)
@@ -171,11 +186,13 @@ def complete(subject: Subject, cell: tuple, results: Results, work_dir: Path) ->
     return results.holds(**key(subject, *cell)) and cell_path(subject, *cell, work_dir).is_file()
 
 
-def host_of(subject: Subject, limit: int | None, device: str, work_dir: Path, cache_dir) -> HostRunner:
+def host_of(
+    subject: Subject, limit: int | None, device: str, work_dir: Path, cache_dir, restoring: dict | None = None
+) -> HostRunner:
     """The model's runner on the images that :func:`run` was asked for."""
     images = limit if subject.subset is None else list(subject.subset)
     cache = None if cache_dir is None else work_dir / cache_dir
-    return HostRunner(hosts.for_testing(subject.cfg, images), subject.checkpoint, device, work_dir, cache)
+    return HostRunner(hosts.for_testing(subject.cfg, images), subject.checkpoint, device, work_dir, cache, restoring)
 
 
 def measure(
@@ -194,10 +211,13 @@ def measure(
                 results.replace("rows", [found], **key(subject, label, quality))  # of a cell whose file was lost, anew
 
 
-def add_comparisons(subject: Subject, results: Results, work_dir: Path, resamples: int) -> None:
+def add_comparisons(subject: Subject, results: Results, work_dir: Path, resamples: int) -> dict:
     """Compare each restorer with JPEG at each QF that both are measured at; replaces what was there of the subject.
 
     Cells that were measured with another number of ``resamples`` are resampled anew.
+
+    Returns:
+        (scores, samples) by input and QF.
     """
     cells = {}
     for row in results.content["rows"]:
@@ -220,6 +240,41 @@ def add_comparisons(subject: Subject, results: Results, work_dir: Path, resample
     ]
     results.replace("comparisons", found, **identity(subject))
     results.replace("equal_size", list(equal_size(subject, results, cells)), **identity(subject))
+    return cells
+
+
+def add_files(restorers: dict[str, Restoring], results: Results, work_dir: Path) -> None:
+    """Where the weights of inputs that are files lie, for who follows the advice; seen from ``work_dir``."""
+    for restorer in restorers.values():
+        if Path(restorer.model).suffix in models.FOREIGN:
+            name = Path(restorer.model).stem
+            results.replace("files", [{"input": name, "file": os.path.relpath(restorer.model, work_dir)}], input=name)
+
+
+def add_advice(subject: Subject, results: Results, cells: dict, work_dir: Path, resamples: int) -> None:
+    """What to put in front of the model, and the figures on each half of the images that say so; replaces what was there of the
+    subject. ``cells`` are those of :func:`add_comparisons`."""
+
+    def halves(cell: tuple[str, int]) -> tuple:
+        (known, samples), path = cells[cell], cell_path(subject, *cell, work_dir)
+        kept = scores.read_halves(path)
+        first, second = advice.on_halves(known, resamples, kept)
+        if kept is None and len(first.samples) == len(second.samples):
+            scores.write(path, known, samples, np.stack([first.samples, second.samples]))
+        return first, second
+
+    found = advice.gains(cells, halves)
+    results.replace("halves", [identity(subject) | row for row in advice.rows(found)], **identity(subject))
+    rows = []
+    if found:
+        images = next(known.images for known, _ in cells.values())
+        row = advice.decide(found, tuple(len(half) for half in advice.split(images))).row()
+        chosen = list(zip(row["inputs"], row["qualities"]))
+        panel = next(one for one in data.sort(results.content) if results.same(vars(one), **identity(subject)))
+        costs = panel.cost(chosen), data.mean(panel.cells[cell]["model_ms_per_image"] for cell in chosen)
+        row |= dict(zip(("restore_ms_per_image", "model_ms_per_image"), map(scores.rounded, costs)))
+        rows = [identity(subject) | row]
+    results.replace("advice", rows, **identity(subject))
 
 
 def equal_size(subject: Subject, results: Results, cells: dict) -> Iterator[dict]:
@@ -232,9 +287,9 @@ def equal_size(subject: Subject, results: Results, cells: dict) -> Iterator[dict
         if results.same(row, **identity(subject)) and row.get("bytes_per_image") is not None:
             found, samples = cells[row["input"], row["qf"]]
             curves.setdefault(row["input"], {})[row["qf"]] = row["bytes_per_image"], found.value(), samples
-    for label in (label for label in curves if label.endswith(SIDE)):
+    for label in (label for label in curves if Restoring.parse(label).side_information):
         for quality, (size, value, samples) in curves[label].items():
-            for against in ("jpeg", label.removesuffix(SIDE)):
+            for against in ("jpeg", str(replace(Restoring.parse(label), side_information=False))):
                 if (there := scores.at_size(curves.get(against, {}).values(), size)) is not None:
                     low, high = scores.interval(samples - there[1])
                     yield {
@@ -338,25 +393,26 @@ def prepare(
 def check_inputs(inputs: Sequence[str]) -> dict[str, Restoring]:
     """The restorers among the inputs, by their names in the results."""
     restorers: dict[str, Restoring] = {}
+    files: dict[str, str] = {}
     for given in inputs:
         if given in ("original", "jpeg"):
             continue
-        model, helped = given.removesuffix(SIDE), given.endswith(SIDE)
-        if Path(model).suffix in models.FOREIGN:
-            label = Path(model).stem
-            if label in ("original", "jpeg"):
-                raise UsageError(f"{model} would be called {label} in the results, which is another input: rename the file")
-        elif model in models.names():
-            label = model
-        else:
+        restorer = Restoring.parse(given)
+        name = restorer.model
+        if Path(name).suffix in models.FOREIGN:
+            name = Path(name).stem
+            if name in ("original", "jpeg") or Restoring.parse(name).model != name:
+                raise UsageError(
+                    f"{restorer.model} would be called {name} in the results, which is another input: rename the file"
+                )
+        elif name not in models.names():
             known = ", ".join(("original", "jpeg", *models.names()))
             raise UsageError(f"unknown input {given}: give one of {known}, or a checkpoint file")
-        if helped:
-            label += SIDE
-            SideInformationEncoder(model)  # says now if there is none for it
-        restorer = Restoring(model, helped)
-        if restorers.setdefault(label, restorer) != restorer:
-            raise UsageError(f"two inputs are both called {label}: rename one of the files")
+        if files.setdefault(name, restorer.model) != restorer.model:
+            raise UsageError(f"two inputs are both called {name}: rename one of the files")
+        if restorer.side_information:
+            SideInformationEncoder(restorer.model)  # says now if there is none for it
+        restorers[str(replace(restorer, model=name))] = restorer
     return restorers
 
 

@@ -48,6 +48,10 @@ class Scores:
         """The score of each image alone in percent, (images,) float64; NaN without truth."""
         raise NotImplementedError
 
+    def part(self, chosen: np.ndarray) -> Scores:
+        """The same of some images alone, by their indices, int ascending."""
+        raise NotImplementedError
+
     def arrays(self) -> dict[str, np.ndarray]:
         """All there is, as arrays that :func:`read` takes."""
         raise NotImplementedError
@@ -79,6 +83,10 @@ class Areas(Scores):
 
     def per_image(self) -> np.ndarray:
         return mean_of_present(self.intersection, self.union)
+
+    def part(self, chosen: np.ndarray) -> Areas:
+        names = [self.images[index] for index in chosen]
+        return Areas(names, self.classes, self.intersection[chosen], self.union[chosen])
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"intersection": self.intersection, "union": self.union}
@@ -195,6 +203,21 @@ class Detections(Scores):
             total += (precision * np.diff(reached, axis=1, prepend=0)).sum(1)
         return np.where(wanted > 0, 100 * total / (len(self.recalls) * len(self.hit)), np.nan)
 
+    def part(self, chosen: np.ndarray) -> Detections:
+        columns = np.full(len(self.images), -1)
+        columns[chosen] = np.arange(len(chosen))
+        kept = columns[self.image] >= 0
+        return Detections(
+            [self.images[index] for index in chosen],
+            self.classes,
+            self.category[kept],
+            columns[self.image[kept]],
+            self.hit[:, kept],
+            self.ignored[:, kept],
+            self.objects[:, chosen],
+            self.recalls,
+        )
+
     def arrays(self) -> dict[str, np.ndarray]:
         names = ("category", "image", "hit", "ignored", "objects", "recalls")
         return {name: getattr(self, name) for name in names}
@@ -246,29 +269,38 @@ def interval(samples: np.ndarray) -> tuple[float | None, float | None]:
     return float(low), float(high)
 
 
-def write(path: Path, scores: Scores, samples: np.ndarray) -> None:
-    """Keep a cell beside results.json: what its score is made of, and its bootstrap samples."""
+def write(path: Path, scores: Scores, samples: np.ndarray, halves: np.ndarray | None = None) -> None:
+    """Keep a cell beside results.json: what its score is made of, its bootstrap samples, and those of each half of the images,
+    (2, resamples), where they are known."""
     data = io.BytesIO()
     names = {"images": np.array(scores.images), "classes": np.array(scores.classes)}
-    np.savez_compressed(data, kind=np.array(scores.kind), samples=samples, **names, **scores.arrays())
+    halves = np.zeros((2, 0)) if halves is None else halves
+    np.savez_compressed(data, kind=np.array(scores.kind), samples=samples, halves=halves, **names, **scores.arrays())
     write_atomic(path, data.getvalue())
 
 
 def read(path: Path) -> tuple[Scores, np.ndarray]:
-    """What :func:`write` kept.
+    """What :func:`write` kept, but for the halves.
 
     Raises:
         ConfigError: the file is missing or damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}
+            content = {name: file[name] for name in file.files if name != "halves"}
         kind = {one.kind: one for one in (Areas, Detections)}[str(content.pop("kind"))]
         samples = content.pop("samples")
         names = {name: [str(item) for item in content.pop(name)] for name in ("images", "classes")}
         return kind(**names, **content), samples
     except Exception as error:  # a damaged archive can fail in any way
         raise ConfigError(f"{path} cannot be read ({error}): remove it, and the same command measures it again") from error
+
+
+def read_halves(path: Path) -> np.ndarray | None:
+    """The halves that :func:`write` kept beside what :func:`read` gives; None for none."""
+    with np.load(path, allow_pickle=False) as file:
+        halves = file["halves"] if "halves" in file.files else np.zeros((2, 0))
+    return halves if halves.size else None
 
 
 def comparison(jpeg: tuple, restored: tuple, original: tuple | None) -> dict:

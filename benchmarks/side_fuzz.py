@@ -99,7 +99,7 @@ def outcome(restorer: Restorer, file: bytes) -> np.ndarray | str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--model", default="dagn-s")
+    parser.add_argument("--model", default="dagn-s-psnr")
     parser.add_argument("--side-weights", help="of side information; default: the shipped ones")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

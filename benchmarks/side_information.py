@@ -2,8 +2,8 @@
 
     python -m dagn_pre.benchmarks.side_information "$DAGN_PRE_DATA/LIVE1" --output work_dirs/side  # or DIV2K, or any folder
 
-measures JPEG, JPEG restored by ``--plain`` (dagn-s), and the same with side information: all shipped weights for it, or those
-that ``--side MODEL WEIGHTS`` names, once for each. The rate is the file's size, side information included.
+measures JPEG, JPEG restored by ``--plain`` (dagn-s-psnr), and the same with side information: all shipped weights for it, or
+those that ``--side MODEL WEIGHTS`` names, once for each. The rate is the file's size, side information included.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def draw(rows: Sequence[dict], title: str, anchor: str) -> Figure:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="of originals, also releases of LIVE1, BSDS500, LIU4K, DIV2K")
-    parser.add_argument("--plain", default="dagn-s", metavar="MODEL", help="the restorer without side information")
+    parser.add_argument("--plain", default="dagn-s-psnr", metavar="MODEL", help="the restorer without side information")
     parser.add_argument("--side", nargs=2, action="append", default=[], metavar=("MODEL", "WEIGHTS"))
     parser.add_argument("--qf", type=int, nargs="+", default=list(QUALITIES))
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")

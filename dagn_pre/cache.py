@@ -21,7 +21,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,8 @@ LEFTOVER = re.compile(rf"\.[0-9a-f]{{64}}-\w+\.({'|'.join(KINDS)})")  # of dagn_
 SUBFOLDER = re.compile(r"[0-9a-f]{2}")
 
 log = logging.getLogger(__name__)
+
+Failed = Callable[[Path, OSError], object]  # told of a file that cannot be read or removed, so that the others go on
 
 
 def parse_size(size: int | str) -> int:
@@ -195,23 +197,26 @@ class Cache:
         """The bound under which the last entry was written; None before the first."""
         return _read_usage(self.folder).get("bound")
 
-    def prune(self, size: int | None = None, older_than: float | None = None, dry_run: bool = False) -> list[Entry]:
+    def prune(
+        self, size: int | None = None, older_than: float | None = None, dry_run: bool = False, failed: Failed | None = None
+    ) -> list[Entry]:
         """Remove the entries least recently used until at most ``size`` bytes are left, and those not used for
-        ``older_than`` seconds; returns what is removed, or would be with ``dry_run``. Raises OSError."""
+        ``older_than`` seconds; returns what is removed, or would be with ``dry_run``. Raises OSError, for single files only
+        without ``failed``."""
         with self._locked():
             if dry_run:
                 return self._superfluous(size, older_than)[0]
             bound = self.bound()
-            gone, total = self._evict(size, older_than)
+            gone, total = self._evict(size, older_than, failed)
             self._write_usage(total, bound)
         return gone
 
-    def verify(self) -> tuple[int, list[Path], list[Path]]:
+    def verify(self, failed: Failed | None = None) -> tuple[int, list[Path], list[Path]]:
         """Read every entry; remove the damaged and what killed writers left: (number of whole entries, damaged, leftovers).
-        Raises OSError."""
+        Raises OSError, for single files only without ``failed``."""
         whole, damaged = 0, []
         for entry in self.entries():
-            with contextlib.suppress(FileNotFoundError):  # evicted meanwhile
+            with _minded(entry.path, failed):
                 if _checked(entry.path) is None:
                     damaged.append(entry.path)
                     entry.path.unlink()
@@ -219,7 +224,7 @@ class Cache:
                     whole += 1
         with self._locked():
             leftovers, bound = list(self._files(LEFTOVER)), self.bound()
-            self._write_usage(self._evict()[1], bound)
+            self._write_usage(self._evict(failed=failed)[1], bound)
         return whole, damaged, leftovers
 
     # -- the folder ---------------------------------------------------------------------------------------------------
@@ -241,12 +246,16 @@ class Cache:
                 total -= entry.size
         return gone, total
 
-    def _evict(self, size: int | None = None, older_than: float | None = None) -> tuple[list[Entry], int]:
+    def _evict(
+        self, size: int | None = None, older_than: float | None = None, failed: Failed | None = None
+    ) -> tuple[list[Entry], int]:
         """Remove the superfluous, and leftovers of killed writers: whoever holds the lock knows that no one is writing."""
-        gone, total = self._superfluous(size, older_than)
-        for path in [*(entry.path for entry in gone), *self._files(LEFTOVER)]:
-            path.unlink(missing_ok=True)
-        return gone, total
+        superfluous, total = self._superfluous(size, older_than)
+        for path in [*(entry.path for entry in superfluous), *self._files(LEFTOVER)]:
+            with _minded(path, failed):
+                path.unlink()
+        gone = [entry for entry in superfluous if not entry.path.exists()]
+        return gone, total + sum(entry.size for entry in superfluous) - sum(entry.size for entry in gone)
 
     def _write_usage(self, usage: int, bound: int | None = None) -> None:
         # In place, by one write of a fixed length: replacing a file makes ext4 flush it, which takes longer than all the rest.
@@ -273,6 +282,19 @@ class Cache:
 
     def __repr__(self) -> str:
         return f"Cache({str(self.folder)!r}, {self.size})"
+
+
+@contextlib.contextmanager
+def _minded(path: Path, failed: Failed | None) -> Iterator[None]:
+    """A file that has gone, evicted by another process, is none; of other errors ``failed`` is told, if it is there."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if failed is None:
+            raise
+        failed(path, error)
 
 
 def is_cache(folder: Path) -> bool:

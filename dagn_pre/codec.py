@@ -5,17 +5,22 @@ Arrays are (H, W, 3) uint8 in RGB order, or (H, W) uint8 for grayscale. QF is th
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import PIL
-from PIL import Image, JpegImagePlugin, features
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError, features
 
 from dagn_pre.errors import ImageError, UsageError
 
-SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")  # Pillow's codes 0, 1, 2
+SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")  # that can be written; Pillow's codes 0, 1, 2
+# How many luminance samples share a chroma sample, across and down -> the name.
+LAYOUTS = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (4, 1): "4:1:1", (1, 2): "4:4:0", (4, 2): "4:1:0"}
 
 # ITU-T T.81, Annex K, Tables K.1 and K.2, row by row: what QF 50 means.
 LUMINANCE = (
@@ -36,7 +41,9 @@ class Quality:
         source: "header" (quantisation tables), "blind" (P_qf on the pixels) or "given" (told by the caller).
         standard: whether the tables are IJG's own for this QF; False for the nearest QF and for blind estimates.
         tables: the file's own, (luminance, chrominance) of 64 steps each, row by row; None where only the QF is known.
-        subsampling: of the file's chroma, such as "4:2:0"; None where that is unknown. Neither is compared or shown.
+        subsampling: of the file's chroma, such as "4:2:0"; None where that is unknown.
+        distance: of the tables to IJG's for this QF: the mean absolute difference of logarithms, so that 0.1 means steps that
+            are 10 % larger or smaller; None without tables. Neither of these three is compared or shown.
     """
 
     value: int
@@ -44,6 +51,7 @@ class Quality:
     standard: bool = False
     tables: tuple[tuple[int, ...], tuple[int, ...]] | None = field(default=None, repr=False, compare=False)
     subsampling: str | None = field(default=None, repr=False, compare=False)
+    distance: float | None = field(default=None, repr=False, compare=False)
 
 
 def check_quality(quality: int) -> int:
@@ -86,17 +94,51 @@ def encoder() -> str:
     return f"Pillow {PIL.__version__}, libjpeg{f'-turbo {turbo}' if turbo else ' ' + features.version_codec('jpg')}"
 
 
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[None]:
+    """The one place where whatever a decoder raises becomes an ImageError: ``name``, and why it cannot be read.
+
+    Decoders raise what their parsers run into, KeyError and struct.error as well as OSError. What they only warn of, broken
+    metadata mostly, is no matter here: the picture is read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+            yield
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: not an image in a format that Pillow reads") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: more pixels than the limit ({error})") from error
+    except MemoryError as error:
+        raise ImageError(f"{name}: does not fit into memory") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:  # of the system, not of a decoder
+            raise ImageError(f"{name}: {error.strerror}") from error
+        told = str(error) if isinstance(error, (OSError, SyntaxError, ValueError)) else f"{type(error).__name__}: {error}"
+        raise ImageError(f"{name}: damaged or cut short ({told or type(error).__name__})") from error
+
+
 def decode(data: bytes) -> np.ndarray:
     """Decode an image file's bytes to (H, W, 3) RGB uint8, pixels as stored (no EXIF rotation).
 
     Raises:
         ImageError: the bytes are no image Pillow reads, or end too early.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"cannot decode the image: {error}") from error
+    with reading("cannot decode the image"):
+        try:
+            return _rgb(data)
+        except OSError:
+            whole = completed(data)
+            if whole is None:
+                raise
+            return _rgb(whole)
+
+
+def _rgb(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def compress(image: np.ndarray, quality: int, subsampling: str = "4:2:0") -> np.ndarray:
@@ -105,28 +147,40 @@ def compress(image: np.ndarray, quality: int, subsampling: str = "4:2:0") -> np.
     return decoded[..., 0] if image.ndim == 2 else decoded
 
 
-@functools.lru_cache(maxsize=1)
-def standard_tables() -> np.ndarray:
-    """IJG's tables for QF 1..100: (100, 2, 64) uint8, luminance and chrominance, row by row, baseline (1..255)."""
+def _scaled_tables(largest: int) -> np.ndarray:
     base = np.array([LUMINANCE.split(), CHROMINANCE.split()], dtype=np.int64)
     quality = np.arange(1, 101)[:, None, None]
     scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    return ((base * scale + 50) // 100).clip(1, 255).astype(np.uint8)
+    return ((base * scale + 50) // 100).clip(1, largest)
+
+
+@functools.lru_cache(maxsize=1)
+def standard_tables() -> np.ndarray:
+    """IJG's tables for QF 1..100: (100, 2, 64) uint8, luminance and chrominance, row by row, baseline (1..255)."""
+    return _scaled_tables(255).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=1)
+def _known_tables() -> np.ndarray:
+    """What IJG's tables for QF 1..100 may be: (2, 100, 2, 64) int64, as baseline, and as 16 bits hold them, where the steps of
+    low QFs go beyond 255 (``cjpeg`` without ``-baseline``)."""
+    return np.stack([_scaled_tables(255), _scaled_tables(32767)])
 
 
 def quality_from_tables(tables: dict[int, list[int]] | list[list[int]]) -> Quality:
-    """QF of a JPEG's quantisation tables, as ``PIL.Image.Image.quantization`` holds them (row by row).
+    """QF of a JPEG's quantisation tables, luminance first, then chrominance, 64 steps each, row by row.
 
-    IJG's tables give their QF exactly, for each of 1..100; others the QF with the nearest tables (mean absolute difference
-    of logarithms) and ``standard=False``. A file with one table (grayscale) is judged by its luminance alone.
+    IJG's tables give their QF exactly, for each of 1..100; others the QF with the nearest tables (``Quality.distance``) and
+    ``standard=False``. A file with one table (grayscale) is judged by its luminance alone.
     """
     values = list(tables.values()) if isinstance(tables, dict) else list(tables)
     found = np.array(values[:2], dtype=np.int64)
-    known = standard_tables()[:, : len(found)].astype(np.int64)
-    distance = np.abs(np.log(known) - np.log(found.clip(1))).mean((1, 2))
+    known = _known_tables()[:, :, : len(found)]
+    distance = np.abs(np.log(known) - np.log(found.clip(1))).mean((2, 3)).min(0)
     nearest = int(distance.argmin())
+    standard = bool((known[:, nearest] == found).all((1, 2)).any())
     both = tuple(tuple(map(int, table)) for table in (found[0], found[-1]))
-    return Quality(nearest + 1, "header", bool((known[nearest] == found).all()), both)
+    return Quality(nearest + 1, "header", standard, both, distance=float(distance[nearest]))
 
 
 def given_quality(quality: int, subsampling: str | None = None) -> Quality:
@@ -136,14 +190,104 @@ def given_quality(quality: int, subsampling: str | None = None) -> Quality:
 
 
 def header_quality(image: Image.Image) -> Quality | None:
-    """QF from the header of an opened image; None unless it is a JPEG with quantisation tables."""
-    tables = getattr(image, "quantization", None)
-    return replace(quality_from_tables(tables), subsampling=header_subsampling(image)) if tables else None
+    """QF from the header of an opened image; None unless it is a JPEG with quantisation tables.
+
+    The tables are those that the first two components use: a file may hold others, in any order.
+    """
+    tables, layers = getattr(image, "quantization", None), getattr(image, "layer", ())
+    used = dict.fromkeys(table for *_, table in layers[:2])  # one where both share it; in the components' order
+    if not tables or not used or not all(len(tables.get(table, ())) == 64 for table in used):
+        return None
+    found = quality_from_tables([tables[table] for table in used])
+    return replace(found, subsampling=header_subsampling(image))
 
 
 def header_subsampling(image: Image.Image) -> str | None:
-    """Chroma subsampling of an opened JPEG, such as "4:2:0"; None for grayscale, rare layouts and other formats."""
-    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+    """Chroma subsampling of an opened JPEG, such as "4:2:0"; None for grayscale, CMYK, nameless layouts and other formats."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or len(image.layer) != 3:
         return None
-    code = JpegImagePlugin.get_sampling(image)
-    return SUBSAMPLINGS[code] if 0 <= code < len(SUBSAMPLINGS) and image.mode != "L" else None
+    (_, *luminance, _), (_, *blue, _), (_, *red, _) = image.layer
+    if blue != red or not all(blue) or any(whole % part for whole, part in zip(luminance, blue)):
+        return None
+    return LAYOUTS.get(tuple(whole // part for whole, part in zip(luminance, blue)))
+
+
+# -- the bytes of a JPEG --------------------------------------------------------------------------------------------------
+
+SOI, EOI, SOS, APP0, APP14, APP15, COM, TEM = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE, 0xEF, 0xFE, 0x01
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..SOF15; the others there are DHT, JPG and DAC
+PROGRESSIVE = 0xC2
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One marker segment: where it starts (at its 0xFF) and ends, its marker's second byte, and its data after the length."""
+
+    start: int
+    stop: int
+    marker: int
+    data: bytes
+
+    @property
+    def metadata(self) -> bool:
+        """APPn and COM: no part of the picture."""
+        return APP0 <= self.marker <= APP15 or self.marker == COM
+
+
+def segments(jpeg: bytes) -> Iterator[Segment]:
+    """The marker segments between SOI and the first scan.
+
+    Raises:
+        ImageError: no JPEG, or a length that leads out of the file; the message is a reason, to follow a file's name.
+    """
+    if jpeg[:2] != bytes((0xFF, SOI)):
+        raise ImageError("is no JPEG")
+    position = 2
+    while True:
+        start = position
+        while jpeg[position : position + 1] == b"\xff":  # fill bytes
+            position += 1
+        if position == start or position + 3 > len(jpeg):
+            raise ImageError("its JPEG header is damaged")
+        marker = jpeg[position]
+        position += 1
+        if marker == SOS:
+            return
+        if marker in (SOI, EOI, TEM) or 0xD0 <= marker <= 0xD7:
+            raise ImageError("its JPEG header is damaged")
+        length = int.from_bytes(jpeg[position : position + 2], "big")
+        if length < 2 or position + length > len(jpeg):
+            raise ImageError("its JPEG header is damaged")
+        yield Segment(start, position + length, marker, jpeg[position + 2 : position + length])
+        position += length
+
+
+def completed(jpeg: bytes) -> bytes | None:
+    """A JPEG that lacks nothing but its end marker, with that marker; None for every other file, damaged ones too.
+
+    Nothing of the picture is missing if its pixels are the same whatever bits follow. That a progressive file has its last
+    scans is seen from their headers.
+    """
+    jpeg = jpeg.rstrip(b"\xff")  # half a marker
+    try:
+        header = list(segments(jpeg))
+        if any(segment.marker == PROGRESSIVE for segment in header) and not _all_scans(jpeg, header):
+            return None
+        first, second = (_rgb(jpeg + filler * 64 + b"\xff\xd9") for filler in (b"\x55", b"\xaa"))
+    except Exception:  # whatever the decoder says, there is more missing
+        return None
+    return jpeg + b"\xff\xd9" if np.array_equal(first, second) else None
+
+
+def _all_scans(jpeg: bytes, header: list[Segment]) -> bool:
+    """Whether a progressive JPEG's scans bring all 64 coefficients of each component to their last bit."""
+    (frame,) = (segment.data for segment in header if segment.marker in FRAMES)
+    missing = {component: set(range(64)) for component in frame[6::3]}
+    position = header[-1].stop
+    while (position := jpeg.find(bytes((0xFF, SOS)), position) + 2) > 1:
+        length, count = int.from_bytes(jpeg[position : position + 2], "big"), jpeg[position + 2]
+        first, last, bits = jpeg[position + length - 3 : position + length]
+        if bits & 15 == 0:
+            for component in jpeg[position + 3 : position + 3 + 2 * count : 2]:
+                missing[component] -= set(range(first, last + 1))
+    return not any(missing.values())

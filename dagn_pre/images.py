@@ -2,36 +2,71 @@
 
 ===================  ==================================================================================================
 RGB, CMYK, YCbCr     work; CMYK and YCbCr come out as RGB
-gray (L, 1)          works; restored as RGB and reduced to its mean again, so no colour appears; PIL "1" comes out as L
+gray (L, 1)          works; restored as RGB and reduced to its mean again, so no colour appears; PIL "1" comes out as L.
+                     Colour pictures and arrays whose channels are all equal stay gray the same way
 alpha (LA, RGBA)     works; alpha is kept for PIL images and by the CLI, left out of the (H, W, 3) array of a path or bytes
 palette (P, PA)      works as RGB or RGBA
-EXIF orientation     pixels are restored as stored, where JPEG's grid is; arrays and CLI outputs are then turned upright
-many frames          refused (animations, multi-page TIFF)
-16-bit, float, I     refused: JPEG holds 8 bits, so such an image has never been a JPEG
+a PNG's colour key   works as LA or RGBA
+orientation          of EXIF, a PNG's profile or XMP: pixels are restored as stored, where JPEG's grid is; arrays and CLI
+                     outputs are then turned upright. TIFF and HEIC arrive upright
+many frames          refused (animations, multi-page TIFF); of an MPO the first picture is taken, the others are previews
+more than 8 bits     refused, 16-bit PPM and 10-bit AVIF too: JPEG holds 8 bits, so such an image has never been a JPEG
+no end marker        a JPEG that lacks nothing else is read, with a warning (``strict_files`` refuses it)
+metadata             never refuses a picture: :mod:`dagn_pre.metadata` says what is kept
 ===================  ==================================================================================================
+
+HEIC needs the extra ``heif``.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
-from dagn_pre import codec
+from dagn_pre import codec, files
 from dagn_pre.codec import Quality
-from dagn_pre.errors import ImageError
+from dagn_pre.errors import ImageError, ImageWarning
+from dagn_pre.metadata import Metadata, digest, is_marked, orientation
 
 MAX_PIXELS = 178_956_970  # where Pillow itself suspects a decompression bomb
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
-WRITABLE_SUFFIXES = (".png", ".webp", ".tif", ".tiff", ".bmp", *JPEG_SUFFIXES)
+OTHER_SUFFIXES = (".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".mpo", ".avif") + (
+    ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".heic", ".heif", ".hif")  # fmt: skip
+KEPT_SUFFIXES = OTHER_SUFFIXES[OTHER_SUFFIXES.index(".mpo") :]  # in outputs' names: phones write a.heic beside a.jpg
+SUFFIXES = frozenset(JPEG_SUFFIXES + OTHER_SUFFIXES)
+WRITABLE_SUFFIXES = (".png", ".webp", ".tif", ".tiff", ".bmp", *JPEG_SUFFIXES)  # FORMATS, in the order that people are told
+FORMATS = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"} | dict.fromkeys(
+    JPEG_SUFFIXES, "JPEG"
+)
+OPAQUE = ("JPEG", "BMP")  # formats without alpha
+LOSSLESS = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}}  # JPEG: as far as it can
 COLOUR_OF_MODE = {
     "1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"
 }  # fmt: skip
+GREY_STEPS = {"L;2": 85, "L;4": 17}  # between the gray levels of 2 and 4 bits
+TURNS = {  # orientation -> what turns a picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+# Pixels, palette, colour key, alpha, animation. Everything else in these files is metadata.
+PNG_PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
+WEBP_PICTURE = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"}
+WEBP_METADATA = 0x20 | 0x08 | 0x04  # flags of VP8X: ICC profile, EXIF, XMP
 
 
 @dataclass(frozen=True)
@@ -57,28 +92,158 @@ def open_image(source: str | Path | bytes) -> Image.Image:
         ImageError: no such file, empty, no image Pillow knows, or more than MAX_PIXELS; the message names the file.
     """
     name = label(source)
-    try:
+    with codec.reading(name):
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not data:
             raise ImageError(f"{name}: the file is empty")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+        if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS:
+            _register_heif(name)
+        try:
             image = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
-        raise ImageError(f"{name}: not an image in a format that Pillow reads") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, ImageError):
+        except Image.DecompressionBombError:
             raise
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else f"damaged or cut short ({error})"
-        raise ImageError(f"{name}: {reason}") from error
+        except Exception as error:
+            image = _open_bare(data)
+            if image is None:
+                if isinstance(error, UnidentifiedImageError) and (reason := _unreadable(data)):
+                    raise ImageError(f"{name}: {reason}") from error
+                raise
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{name}: {image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS}")
     return image
 
 
+def _open_bare(data: bytes) -> Image.Image | None:
+    """The picture without its metadata, which the decoder may have stumbled over; None where that does not help."""
+    bare = _bare(data)
+    if bare is None:
+        return None
+    try:
+        image = Image.open(io.BytesIO(bare))
+    except Exception:
+        return None
+    image.bare = True  # for Metadata.of
+    return image
+
+
+def _bare(data: bytes) -> bytes | None:
+    """A JPEG, PNG, WebP, AVIF or HEIC without its metadata; None for other files, and for those whose parts cannot be told."""
+    if data.startswith(b"\xff\xd8"):
+        return _bare_jpeg(data)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        chunks = _chunks(data, 8, lambda head: (head[4:], 12 + int.from_bytes(head[:4], "big")))
+        return data[:8] + b"".join(chunk for name, chunk in chunks if name in PNG_PICTURE)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        chunks = _chunks(data, 12, lambda head: (head[:4], 8 + (int.from_bytes(head[4:], "little") + 1) // 2 * 2))
+        kept = bytearray(b"".join(chunk for name, chunk in chunks if name in WEBP_PICTURE))
+        if kept.startswith(b"VP8X"):
+            kept[8:9] = bytes(flags & ~WEBP_METADATA for flags in kept[8:9])
+        return b"RIFF" + (len(kept) + 4).to_bytes(4, "little") + b"WEBP" + kept
+    if data[4:8] == b"ftyp" and b"Exif" in data:  # the kind of an item; no one looks for one of another kind
+        return data.replace(b"Exif", b"none", 1)
+    return None
+
+
+def _bare_jpeg(data: bytes) -> bytes | None:
+    try:
+        found = list(codec.segments(data))
+    except ImageError:
+        return None
+    kept, position = [], 0
+    for segment in found:
+        # Adobe's segment says which colours the components are.
+        if segment.metadata and not (segment.marker == codec.APP14 and len(segment.data) >= 12):
+            kept.append(data[position : segment.start])
+            position = segment.stop
+    return b"".join([*kept, data[position:]])
+
+
+def _chunks(data: bytes, position: int, head: Callable[[bytes], tuple[bytes, int]]) -> Iterator[tuple[bytes, bytes]]:
+    """(name, bytes) of each chunk of a file; ``head`` tells the name and the length of all of it from its first eight bytes."""
+    while position + 8 <= len(data):
+        name, length = head(data[position : position + 8])
+        yield name, data[position : position + length]
+        position += length
+
+
+def _register_heif(name: str) -> None:
+    if "HEIF" in Image.OPEN:
+        return
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise ImageError(f'{name}: reading HEIC needs the extra: pip install "dagn-pre[heif]"') from error
+    register_heif_opener()
+
+
+def _unreadable(data: bytes) -> str | None:
+    """Why Pillow does not know a file, where its first bytes tell."""
+    if data.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        return "JPEG XL, which Pillow does not read"
+    if data[4:12] == b"ftypavif":
+        return "damaged AVIF, or this Pillow reads none"
+    if data.startswith(b"\xff\xd8\xff"):
+        try:
+            frames = [segment.data[0] for segment in codec.segments(data) if segment.marker in codec.FRAMES]
+        except (ImageError, IndexError):
+            frames = []
+        if frames and frames[0] > 8:
+            return f"a JPEG of {frames[0]} bits per sample, which is refused; only those of 8 are read"
+        return "damaged or cut short (a JPEG whose header cannot be read)"
+    return None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images of a folder.
+
+    Attributes:
+        paths: sorted.
+        left_out: what else is there, by reason; hidden files and folders are passed over in silence.
+    """
+
+    paths: tuple[Path, ...]
+    left_out: dict[str, tuple[Path, ...]]
+
+
+def told_with_examples(what: str, found: Mapping[str, Sequence[Path]]) -> str:
+    """"left out: links to folders (2: a, b)": how many there are of each kind, and the names of the first."""
+    kinds = []
+    for kind, paths in found.items():
+        names = [path.name for path in paths[:3]] + ["..."] * (len(paths) > 3)
+        kinds.append(f"{kind} ({len(paths)}: {', '.join(names)})")
+    return f"{what}: {'; '.join(kinds)}"
+
+
+def search(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> Found:
+    """The images below ``folder``: files with one of these suffixes. Links to folders are not followed.
+
+    Hidden files and folders are passed over, among them ``._*``, what macOS leaves on other file systems.
+    """
+    paths: list[Path] = []
+    left_out: dict[str, list[Path]] = {}
+
+    def unreadable(error: OSError) -> None:
+        left_out.setdefault(f"folders that cannot be read ({error.strerror})", []).append(Path(error.filename))
+
+    for root, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if os.path.islink(os.path.join(root, name)):
+                left_out.setdefault("links to folders", []).append(Path(root, name))
+        for path in (Path(root, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() not in suffixes:
+                left_out.setdefault("files of other formats", []).append(path)
+            elif not path.is_file():
+                left_out.setdefault("links to nothing" if path.is_symlink() else "no regular files", []).append(path)
+            else:
+                paths.append(path)
+    return Found(tuple(sorted(paths)), {reason: tuple(sorted(found)) for reason, found in sorted(left_out.items())})
+
+
 def find_images(folder: Path) -> list[Path]:
-    """Files below ``folder`` whose suffix is an image's, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    """The images below ``folder``, sorted; :func:`search` also says what was left out."""
+    return list(search(folder).paths)
 
 
 def header(source: str | Path | bytes) -> Header:
@@ -88,14 +253,15 @@ def header(source: str | Path | bytes) -> Header:
         ImageError: as :func:`open_image`.
     """
     image = open_image(source)
-    return Header(
-        format=image.format or "?",
-        width=image.width,
-        height=image.height,
-        mode=image.mode,
-        subsampling=codec.header_subsampling(image),
-        quality=codec.header_quality(image),
-    )
+    with codec.reading(label(source)):
+        return Header(
+            format=image.format or "?",
+            width=image.width,
+            height=image.height,
+            mode=image.mode,
+            subsampling=codec.header_subsampling(image),
+            quality=codec.header_quality(image),
+        )
 
 
 @dataclass
@@ -113,27 +279,45 @@ class Pixels:
     alpha: np.ndarray | None
 
     @classmethod
-    def of(cls, image: Image.Image, name: str = "image") -> Pixels:
+    def of(cls, image: Image.Image, name: str = "image", strict: bool = False) -> Pixels:
         """Decode ``image``.
+
+        A JPEG that lacks nothing but its end marker is read with an ImageWarning, or refused if ``strict``.
 
         Raises:
             ImageError: no pixels, a refused mode, or data that ends too early; ``name`` is named.
         """
-        if not image.width or not image.height:
-            raise ImageError(f"{name}: {image.width}x{image.height} pixels; an image needs at least one")
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # an MPO's other frames are previews
-            raise ImageError(f"{name}: has {image.n_frames} frames or pages, which would be lost; split it first")
-        colour = COLOUR_OF_MODE.get(image.mode)
-        deep = any(";16" in str(argument) for tile in getattr(image, "tile", ()) for argument in tile[3:])
-        if colour is None or deep:
-            kind = "16 bits per channel" if deep else f"mode {image.mode!r}"
-            raise ImageError(f"{name}: {kind} is refused, since a JPEG holds 8 bits; convert to 8-bit gray or RGB first")
-        if image.mode == "P" and "transparency" in image.info:
-            colour = "RGBA"
-        try:
-            converted = image.convert(colour)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ImageError(f"{name}: damaged or cut short ({error})") from error
+        with codec.reading(name):
+            if not image.width or not image.height:
+                raise ImageError(f"{name}: {image.width}x{image.height} pixels; an image needs at least one")
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # an MPO's other frames are previews
+                raise ImageError(f"{name}: has {frames} frames or pages, which would be lost; split it first")
+            colour, bits = COLOUR_OF_MODE.get(image.mode), _bits(image)
+            if bits > 8 or image.mode[:1] in ("I", "F"):
+                kind = f"{bits} bits per channel" if colour else f"mode {image.mode!r}"
+                raise ImageError(f"{name}: {kind} is refused, since a JPEG holds 8 bits; convert to 8-bit gray or RGB first")
+            if colour is None:
+                raise ImageError(f"{name}: colour mode {image.mode!r} is refused; convert to RGB first")
+            file = getattr(image, "fp", None)  # which Pillow lets go once it has the pixels
+            try:
+                return cls._decoded(image)
+            except Exception:
+                helped = _helped(image, file, name, strict)
+                if helped is None:
+                    raise
+                return cls._decoded(helped)
+
+    @classmethod
+    def _decoded(cls, image: Image.Image) -> Pixels:
+        colour, raw = COLOUR_OF_MODE[image.mode], [tile[3] for tile in getattr(image, "tile", ()) if len(tile) > 3]
+        image.load()
+        if colour in ("L", "RGB") and image.mode in ("1", "L", "P", "RGB") and _has_transparent_colour(image):
+            colour += "A"
+            if raw and raw[0] in GREY_STEPS:  # Pillow leaves the key as the file has it, and scales the pixels
+                image = image.copy()
+                image.info["transparency"] *= GREY_STEPS[raw[0]]
+        converted = image.convert(colour)
         alpha = np.asarray(converted.getchannel("A")) if colour.endswith("A") else None
         return cls(np.asarray(converted.convert("RGB")), colour, alpha)
 
@@ -148,18 +332,103 @@ class Pixels:
         return rebuilt
 
 
-def writer_options(path: Path) -> dict:
-    """Settings for PIL's ``save`` that lose nothing, or, for a JPEG, as little as is sensible."""
-    suffix = path.suffix.lower()
-    if suffix in JPEG_SUFFIXES:
-        return {"quality": 95, "subsampling": 0}
-    return {"lossless": True} if suffix == ".webp" else {}
+def _helped(image: Image.Image, file: IO[bytes] | None, name: str, strict: bool) -> Image.Image | None:
+    """What can be decoded of the file of an image that could not be: with the end marker that a JPEG lacks, or without the
+    metadata that the decoder stumbles over. None for all others.
+
+    Raises:
+        ImageError: a missing end marker, if ``strict``.
+    """
+    if file is None or file.closed:
+        return None
+    file.seek(0)
+    data = file.read()
+    whole = codec.completed(data) if isinstance(image, JpegImageFile) else None
+    if whole is None:
+        return _open_bare(data)
+    if strict:
+        raise ImageError(f"{name}: has no end marker, and files are taken strictly")
+    told = f"{name}: has no end marker; read all the same, since nothing else is missing"
+    warnings.warn(told, ImageWarning, stacklevel=5)
+    return Image.open(io.BytesIO(whole))
 
 
-def metadata(image: Image.Image) -> dict:
-    """What a restored image keeps beside its pixels: EXIF, resolution, and the ICC profile unless the colours change kind."""
-    profile = () if image.mode in ("CMYK", "YCbCr") else ("icc_profile",)
-    return {key: image.info[key] for key in ("exif", "dpi", *profile) if image.info.get(key)}
+def _has_transparent_colour(image: Image.Image) -> bool:
+    return "transparency" in image.info or getattr(image.palette, "mode", "") == "RGBA"
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits per channel that the file of an opened image holds, as far as it says; Pillow reduces some to 8 in silence."""
+    arguments: list = []
+    for tile in getattr(image, "tile", ()):
+        arguments += [part for one in tile[3:] for part in (one if isinstance(one, tuple) else (one,))]
+    if any(isinstance(one, str) and ";16" in one and not one.startswith("BGR") for one in arguments):  # BMP: 16 for all three
+        return 16
+    if image.format == "PPM":
+        return max([8, *(one.bit_length() for one in arguments if isinstance(one, int))])
+    if image.format == "HEIF":
+        return image.info.get("bit_depth", 8)
+    if image.format not in ("JPEG2000", "AVIF") or image.fp is None or image.fp.closed:
+        return 8
+    position = image.fp.tell()
+    image.fp.seek(0)
+    data = image.fp.read()
+    image.fp.seek(position)
+    if image.format == "AVIF":  # its box "av1C": four bytes, and in the third bits for 10 and for 12
+        _, _, box = data.partition(b"av1C")
+        flags = box[2] if len(box) > 2 else 0
+        return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+    _, _, size = data.partition(b"\xff\x4f\xff\x51")  # the start of its codestream: 38 bytes on, three for each channel
+    channels = int.from_bytes(size[36:38], "big")
+    return max([8, *((depth & 0x7F) + 1 for depth in size[38 : 38 + 3 * channels : 3])])
+
+
+def save(image: Image.Image, path: str | Path, metadata: Metadata | None = None, mark: bool = False) -> tuple[str, ...]:
+    """Write ``image``, without loss unless as JPEG (QF 95, 4:4:4), and as much of ``metadata`` as the format holds.
+
+    Args:
+        image: L, LA, RGB or RGBA; what its ``info`` says is not written.
+        path: its suffix is one of WRITABLE_SUFFIXES and tells the format.
+        mark: whether to say in the file that this picture has been restored.
+
+    Returns:
+        Names of the metadata that was lost.
+
+    Raises:
+        ImageError: alpha in a format that has none.
+        OSError, ValueError, ...: whatever Pillow's writer raises; nothing is written then.
+    """
+    path = Path(path)
+    format = FORMATS[path.suffix.lower()]
+    if "A" in image.mode and format in OPAQUE:
+        raise ImageError(f"{path}: {format} cannot hold an alpha channel; choose another format")
+    metadata, encoding = metadata or Metadata(), LOSSLESS.get(format, {})
+    if image.info:
+        image = image.copy()
+        image.info = {}
+    if mark:
+        metadata = replace(metadata, mark=digest(_as_read(image, format, encoding)))
+    options, lost = metadata.settings(format, image.mode)
+    with files.atomic_path(path) as temporary:
+        image.save(temporary, **encoding, **options)
+    return lost
+
+
+def _as_read(image: Image.Image, format: str, encoding: dict) -> np.ndarray:
+    """The pixels that a reader of the file will see: (H, W, 3) uint8."""
+    if format != "JPEG":
+        return np.asarray(image.convert("RGB"))
+    buffer = io.BytesIO()
+    image.save(buffer, format, **encoding)
+    return codec.decode(buffer.getvalue())
+
+
+def is_restored(data: bytes, rgb: np.ndarray) -> bool:
+    """Whether a file says that dagn-pre restored it, and these are its pixels: (H, W, 3) uint8 RGB, as stored. Never raises."""
+    try:
+        return b"urn:dagn-pre" in data and is_marked(open_image(data), rgb)
+    except ImageError:
+        return False
 
 
 def grey(rgb: np.ndarray) -> np.ndarray:
@@ -169,14 +438,15 @@ def grey(rgb: np.ndarray) -> np.ndarray:
 
 
 def is_turned(image: Image.Image) -> bool:
-    """Whether ``image``'s EXIF orientation says that its pixels are not stored upright."""
-    return image.getexif().get(0x0112, 1) in range(2, 9)
+    """Whether an orientation says that ``image``'s pixels are not stored upright."""
+    return orientation(image) != 1
 
 
 def upright(rgb: np.ndarray, image: Image.Image) -> np.ndarray:
-    """Turn an array as ``image``'s EXIF orientation says."""
-    if not is_turned(image):
-        return rgb
-    turned = Image.fromarray(rgb)
-    turned.getexif()[0x0112] = image.getexif()[0x0112]
-    return np.asarray(ImageOps.exif_transpose(turned))
+    """Turn an array as ``image``'s orientation says."""
+    return np.asarray(turned(Image.fromarray(rgb), orientation(image))) if is_turned(image) else rgb
+
+
+def turned(picture: Image.Image, orientation: int) -> Image.Image:
+    """``picture`` upright, where 1..8 is its orientation."""
+    return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture

@@ -43,6 +43,8 @@ SHIPPED = Path(__file__).parent / "weights"
 GROUP = "dagn_pre.models"
 FOREIGN = (".pth", ".pt", ".ckpt", ".pkl", ".npz", ".bin", ".safetensors")
 
+FOR = {"models": "dagn-s", "eyes": "dagn-s-psnr"}  # who looks at the restored image -> the model to take
+
 COMPACT = DAGNConfig(
     widths=(32, 64, 96, 128),
     blocks=(1, 2, 2, 2),
@@ -335,7 +337,28 @@ def _elsewhere(name: str, description: str, source: str, licence: str, network: 
 
 
 PAPER = "Ma et al., TIP 2024"
-register(Model("dagn-s", COMPACT, SHIPPED / "dagn-s.safetensors", "compact DAGN, the default", PAPER, "Apache-2.0", dial=True))
+register(
+    Model(
+        "dagn-s",
+        COMPACT,
+        SHIPPED / "dagn-s.safetensors",
+        "compact DAGN for models, the default",
+        PAPER,
+        "Apache-2.0",
+        dial=True,
+    )
+)
+register(
+    Model(
+        "dagn-s-psnr",
+        COMPACT,
+        SHIPPED / "dagn-s-psnr.safetensors",
+        "compact DAGN for eyes: the least pixel error",
+        PAPER,
+        "Apache-2.0",
+        dial=True,
+    )
+)
 register(
     Model("dagn", DAGNConfig(), SHIPPED / "dagn.safetensors", "the paper's network; weights are not shipped", PAPER, dial=True)
 )

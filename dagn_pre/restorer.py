@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
 import warnings
 import weakref
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from torch import Tensor
 
 from dagn_pre import codec, images, models
 from dagn_pre.codec import Quality
-from dagn_pre.errors import ImageError, UsageError
+from dagn_pre.errors import ImageError, ImageWarning, UsageError
+from dagn_pre.metadata import Metadata, is_marked
 from dagn_pre.protocol import Facts
 from dagn_pre.side_information import adapter as side_information_files
 from dagn_pre.side_information.adapter import Adapter
@@ -34,6 +36,7 @@ BATCH_PIXELS = 1024 * 1024  # images of equal padded size share a batch up to he
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor
 Hint = int | Quality | None
+Strength = float | Mapping[int, float] | Sequence[Sequence[float]]  # one, or by QF
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Options:
     model: str | Path = "dagn-s"
     device: str = "auto"
     max_quality: int = 90
-    strength: float = 1.0
+    strength: Strength = 1.0  # by QF: pairs in a tuple, ascending
     tile: int | None = None
     overlap: int | None = None
     dtype: str = "auto"
@@ -51,6 +54,8 @@ class Options:
     strict: bool = False
     assume_tables: bool = False
     side_information: bool | str | Path = True
+    strict_files: bool = False
+    again: bool = False
 
     def __post_init__(self) -> None:
         model = models.get(self.model)
@@ -58,9 +63,9 @@ class Options:
             codec.check_quality(self.quality)
             if model.dial is False:
                 raise UsageError(f"a quality set by hand has no effect on model {str(self.model)!r}")
-        for name, value in (("strict", self.strict), ("assume_tables", self.assume_tables)):
-            if not isinstance(value, bool):
-                raise UsageError(f"{name} must be True or False, not {value!r}")
+        for name in ("strict", "assume_tables", "strict_files", "again"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if not isinstance(self.side_information, (bool, str, Path)):
             raise UsageError(f"side_information must be True, False or a weights file, not {self.side_information!r}")
         if not isinstance(self.side_information, bool):
@@ -71,8 +76,7 @@ class Options:
             raise UsageError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}")
         if isinstance(self.max_quality, bool) or not isinstance(self.max_quality, int) or not 1 <= self.max_quality <= 101:
             raise UsageError(f"max_quality must be an integer from 1 to 101 (never skip), not {self.max_quality!r}")
-        if not isinstance(self.strength, (int, float)) or not 0 <= self.strength <= 1:
-            raise UsageError(f"strength must lie in 0..1, not {self.strength!r}")
+        object.__setattr__(self, "strength", _check_strength(self.strength))
         for name, value in (("tile", self.tile), ("overlap", self.overlap)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
                 raise UsageError(f"{name} must be None or a number of pixels, not {value!r}")
@@ -102,6 +106,20 @@ class Options:
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 
 
+def _check_strength(strength: Strength) -> float | tuple[tuple[int, float], ...]:
+    """A number as it is, a strength by QF as pairs by ascending QF."""
+    if isinstance(strength, (int, float)) and 0 <= strength <= 1:
+        return strength
+    try:
+        pairs = strength.items() if isinstance(strength, Mapping) else strength
+        points = sorted((codec.check_quality(quality), float(value)) for quality, value in pairs)
+    except (TypeError, ValueError):
+        points = []
+    if not points or len(dict(points)) < len(points) or not all(0 <= value <= 1 for _, value in points):
+        raise UsageError(f"strength must lie in 0..1, or be such by QF, {{QF: strength}} or pairs of them, not {strength!r}")
+    return tuple(points)
+
+
 @dataclass
 class _Item:
     """One image on its way: what came in, its pixels, what is known of its quality, how to give it back."""
@@ -113,6 +131,7 @@ class _Item:
     opened: Image.Image | None = None
     data: bytes | None = None  # the file, for models that need it, and where it may hold side information
     label: str | None = None
+    restored: bool = False  # dagn-pre has done it before
     side: tuple[Adapter, np.ndarray] | None = None  # weights, and the symbols that were found for them
 
     @property
@@ -134,7 +153,8 @@ class Restorer:
             recognises, or with ``{qf}`` in its name one per QF (:mod:`dagn_pre.models`).
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:N".
         max_quality: at or above this QF an image is returned as it came; 101 restores everything.
-        strength: 0..1, scales the correction; 0 returns the input exactly.
+        strength: 0..1, scales the correction; 0 returns the input exactly. Or such a number by QF, ``{10: 1.0, 40: 0.5}`` or
+            pairs ``[(10, 1.0), (40, 0.5)]``, which survive a config's JSON: linear in between, constant beyond the ends.
         tile: None tiles images above 4 megapixels by 1024 pixels; 0 never tiles; otherwise the tile's side, a multiple of 16.
         overlap: how many pixels a tile sees beyond its border; None is the network's receptive radius, with which tiled
             equals untiled up to rounding. Guidance always comes from the whole image, once.
@@ -153,6 +173,10 @@ class Restorer:
         side_information: use what the sender has added to a JPEG file (:mod:`dagn_pre.side_information`), where weights for
             it are here; True takes the shipped ones, a path those of that file, False ignores it. What is damaged or
             unknown is named in a warning, and the image restored as if it were not there.
+        strict_files: refuse a JPEG file that lacks its end marker; otherwise, where nothing else is missing, it is restored
+            with a warning.
+        again: restore also a file that says that dagn-pre has restored it, as those of ``dagn-pre restore`` do; otherwise it is
+            returned as it came, whatever ``quality`` and ``max_quality`` say.
 
     Attributes:
         model: the :class:`dagn_pre.protocol.RestorationModel` that does it.
@@ -178,7 +202,7 @@ class Restorer:
         model: str | Path = "dagn-s",
         device: str = "auto",
         max_quality: int = 90,
-        strength: float = 1.0,
+        strength: Strength = 1.0,
         tile: int | None = None,
         overlap: int | None = None,
         dtype: str = "auto",
@@ -186,9 +210,12 @@ class Restorer:
         strict: bool = False,
         assume_tables: bool = False,
         side_information: bool | str | Path = True,
+        strict_files: bool = False,
+        again: bool = False,
     ) -> None:
         self.options = Options(
-            model, device, max_quality, strength, tile, overlap, dtype, quality, strict, assume_tables, side_information
+            model, device, max_quality, strength, tile, overlap, dtype, quality, strict, assume_tables, side_information,
+            strict_files, again,
         )
         self.device = self.options.resolved_device()
         self.dtype = self.options.resolved_dtype(self.device)
@@ -230,7 +257,7 @@ class Restorer:
         Raises:
             ImageError: an image that cannot be read or is refused; the file is named.
             UsageError: ``data`` for anything but one array or tensor, ``name`` for a list, quality outside 1..100, another
-                channel order, quality hints that do not match the list.
+                channel order, quality hints that do not match the list; CUDA in a forked process.
         """
         if channel_order not in ("rgb", "bgr"):
             raise UsageError(f"channel_order must be 'rgb' or 'bgr', not {channel_order!r}")
@@ -252,12 +279,21 @@ class Restorer:
             ImageError: as :meth:`__call__`.
             UsageError: a blind estimate is needed, but the model makes none.
         """
+        _mind_fork(self.device)
         item = self._open(image, None, channel_order)
         if item.quality and not blind:
             return item.quality
         if not self.model.blind:
             raise UsageError(f"model {str(self.options.model)!r} has no quality predictor")
         return self._blind(self._guide(self._tensor([item.rgb]), [Facts()]))[0]
+
+    def restored_before(self, image: ImageLike) -> bool:
+        """Whether a file or a PIL image says that dagn-pre has restored it, and its pixels are still those; see ``again``.
+
+        Raises:
+            ImageError: as :meth:`__call__`.
+        """
+        return self._open(image, None, "rgb").restored
 
     # -- one image in, one image out ----------------------------------------------------------------------------------
 
@@ -278,13 +314,14 @@ class Restorer:
             opened, name = images.open_image(source), images.label(source)
         else:
             raise ImageError(f"an image must be a path, bytes, a PIL image, an array or a tensor, not {type(source).__name__}")
-        header = codec.header_quality(opened)
+        with codec.reading(name):
+            header = codec.header_quality(opened)
         if known is None:
             known = header
         elif header is not None:  # a hint knows better how good the image is, the header how it was written
             known = replace(known, tables=header.tables, subsampling=header.subsampling)
-        pixels = images.Pixels.of(opened, name)
-        item = _Item(source, pixels.rgb, known, pixels, opened)
+        pixels = images.Pixels.of(opened, name, self.options.strict_files)
+        item = _Item(source, pixels.rgb, known, pixels, opened, restored=is_marked(opened, pixels.rgb))
         if self.model.needs == "file":
             item.data = self._file(source, opened, pixels, name)
         elif self.options.side_information is not False and side_information_files.carries(opened):
@@ -324,15 +361,14 @@ class Restorer:
             return np.ascontiguousarray(rgb[..., ::-1]) if channel_order == "bgr" else rgb
         if isinstance(item.source, Image.Image):
             rebuilt = item.pixels.rebuild(rgb)
-            rebuilt.info = images.metadata(item.source)
+            rebuilt.info = Metadata.of(item.source).info()
             return rebuilt
-        if restored is not None and item.pixels.colour.startswith("L"):
-            rgb = images.grey(rgb)
         return images.upright(rgb, item.opened)
 
     def _restore(
         self, sources: list, hints: list, channel_order: str, data: bytes | None = None, name: str | None = None
     ) -> list:
+        _mind_fork(self.device)
         items = [self._open(source, hint, channel_order) for source, hint in zip(sources, hints)]
         if data is not None:
             items[0].data = data
@@ -357,6 +393,8 @@ class Restorer:
         return [self._close(item, pixels, channel_order) for item, pixels in zip(items, restored)]
 
     def _skips(self, item: _Item) -> bool:
+        if item.restored and not self.options.again:
+            return True
         known = item.quality is not None and self.options.quality is None
         return known and item.quality.value >= self.options.max_quality
 
@@ -374,6 +412,12 @@ class Restorer:
                 )
             estimator = shared_restorer(device=str(self.device))
             item.quality = estimator.quality(item.rgb, blind=True)
+        by_quality = not isinstance(self.options.strength, (int, float))
+        if by_quality and assumed is None and item.quality is None and not model.blind:
+            raise ImageError(
+                f"{item.name}: its quality is not known, and model {name!r} does not estimate it, so there is no telling which "
+                "strength to take; tell its quality, or give one strength for all"
+            )
         if model.qualities is not None:
             quality = item.quality.value if assumed is None else assumed
             if quality not in model.qualities:
@@ -383,7 +427,7 @@ class Restorer:
                     raise ImageError(trained)
                 if quality not in self._warned:
                     self._warned.add(quality)
-                    warnings.warn(f"{trained}; the one for {model.nearest(quality)} is taken", RuntimeWarning, stacklevel=4)
+                    warnings.warn(f"{trained}; the one for {model.nearest(quality)} is taken", ImageWarning, stacklevel=4)
 
     def _side(self, item: _Item) -> tuple[Adapter, np.ndarray] | None:
         """The side information that an image's file holds, decoded; None where there is none, or none that can be used."""
@@ -399,10 +443,10 @@ class Restorer:
             else:
                 found = side_information_files.read(item.data, self.adapters, *item.size)
         except SegmentError as error:
-            warnings.warn(f"{item.name}: {error}; restored without it", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"{item.name}: {error}; restored without it", ImageWarning, stacklevel=4)
             return None
         if not found and self.expects_side_information:
-            warnings.warn(f"{item.name}: has no side information; restored without it", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"{item.name}: has no side information; restored without it", ImageWarning, stacklevel=4)
         return found or None
 
     # -- tensors ------------------------------------------------------------------------------------------------------
@@ -447,12 +491,23 @@ class Restorer:
         if items[0].side is not None:  # then all of the batch have it, for the same weights
             symbols = np.stack([item.side[1] for item in items])
             guidance = self.model.condition(guidance, items[0].side[0].maps(symbols, self.device))
-        output = torch.lerp(x, self._tiled(x, guidance).float(), float(self.options.strength))
+        output = torch.lerp(x, self._tiled(x, guidance).float(), self._strength(items))
         output = output.clamp(0, 1).mul(255).round().to(torch.uint8)
+        if (grey := (x[:, :1] == x[:, 1:]).flatten(1).all(1)).any():  # stays so, also where it came as colour
+            output[grey] = output[grey].float().mean(1, keepdim=True).round().to(torch.uint8)
         return [
             None if skip else pixels[:, : item.size[0], : item.size[1]]
             for item, skip, pixels in zip(items, skipped, output)
         ]
+
+    def _strength(self, items: list[_Item]) -> float | Tensor:
+        """One for all images, or (B, 1, 1, 1) by the QF of each."""
+        strength, assumed = self.options.strength, self.options.quality
+        if isinstance(strength, (int, float)):
+            return float(strength)
+        qualities = [item.quality.value if assumed is None else assumed for item in items]
+        found = np.interp(qualities, *zip(*strength)).astype(np.float32)
+        return torch.from_numpy(found).to(self.device).view(-1, 1, 1, 1)
 
     def _tiled(self, x: Tensor, guidance: object) -> Tensor:
         """The model's ``restore`` on the whole padded image or tile by tile, with ``overlap`` pixels of context."""
@@ -475,6 +530,25 @@ class Restorer:
                     restored = self.model.restore(crop.contiguous(memory_format=torch.channels_last), here)
                     output[..., top:bottom, left:right] = restored[..., top - y : bottom - y, left - x0 : right - x0]
         return output
+
+
+_user: int | None = None  # the process in which a restorer was used first, which a forked one inherits
+
+
+def _mind_fork(device: torch.device) -> None:
+    """Keep torch to one thread in a process that was forked from one which used a restorer: OpenMP's threads do not survive a
+    fork, and torch would wait for them for ever.
+
+    Raises:
+        UsageError: on CUDA, which does not survive it either.
+    """
+    global _user
+    if _user is None:
+        _user = os.getpid()
+    elif _user != os.getpid():
+        if device.type == "cuda":
+            raise UsageError('CUDA does not work in a forked process: start it by spawn, or restore with device="cpu"')
+        torch.set_num_threads(1)
 
 
 _networks: weakref.WeakValueDictionary[tuple[str, torch.device], models.Loaded] = weakref.WeakValueDictionary()

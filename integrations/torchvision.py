@@ -38,7 +38,8 @@ class DAGNRestore(v2.Transform):
     hundred bytes. In DataLoader workers torch keeps to one thread.
 
     Args:
-        model, max_quality, strength, tile, overlap, dtype, quality, strict, assume_tables: as for :class:`dagn_pre.Restorer`.
+        model, max_quality, strength, tile, overlap, dtype, quality, strict, assume_tables, again: as for
+            :class:`dagn_pre.Restorer`.
         device: where to restore: "cpu", "cuda", "cuda:1" or "auto". Forked DataLoader workers cannot use CUDA: there
             "auto" means "cpu", and asking for CUDA is an error.
 
@@ -61,6 +62,7 @@ class DAGNRestore(v2.Transform):
         quality: int | None = None,
         strict: bool = False,
         assume_tables: bool = False,
+        again: bool = False,
     ) -> None:
         super().__init__()
         self.options = dict(
@@ -74,6 +76,7 @@ class DAGNRestore(v2.Transform):
             quality=quality,
             strict=strict,
             assume_tables=assume_tables,
+            again=again,
         )
         check_options(**self.options)
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from dagn_pre import codec
 from dagn_pre.errors import ImageError, UsageError
+from tests import odd_files
 from tests.conftest import photograph
 
 
@@ -86,3 +87,131 @@ def test_arrays_that_are_no_image_are_refused(array):
 def test_damaged_bytes_are_refused(data):
     with pytest.raises(ImageError, match="cannot decode"):
         codec.decode(data)
+
+
+# -- tables by the component that uses them --------------------------------------------------------------------------------
+
+ONES = [1] * 64
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unused": [(3, ONES)]},
+        {"unused": [(2, ONES), (3, ONES)]},
+        {"numbers": {0: 1, 1: 0}},
+        {"numbers": {0: 3, 1: 2}, "unused": [(0, ONES), (1, ONES)]},
+        {"deep": True},
+        {"deep": True, "numbers": {0: 2, 1: 0}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("quality", [10, 20, 75])
+def test_tables_are_those_that_the_components_use(change, quality):
+    data = odd_files.jpeg(quality)
+    changed = odd_files.with_tables(data, *change.get("unused", ()), **{key: change[key] for key in change if key != "unused"})
+    assert changed != data and np.array_equal(codec.decode(changed), codec.decode(data))
+    found = codec.header_quality(Image.open(io.BytesIO(changed)))
+    assert (found.value, found.standard, found.distance) == (quality, True, 0)
+    assert found.tables == codec.header_quality(Image.open(io.BytesIO(data))).tables
+
+
+def test_a_gray_files_second_table_is_no_matter():
+    data = odd_files.with_tables(codec.encode(photograph()[..., 0], 30), (1, ONES))
+    found = codec.header_quality(Image.open(io.BytesIO(data)))
+    assert (found.value, found.standard) == (30, True)
+
+
+@pytest.mark.parametrize("quality", range(1, 101, 3))
+def test_tables_beyond_a_byte_are_ijgs(quality):
+    """What cjpeg writes without -baseline, by libjpeg's own formula."""
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    base = [[int(step) for step in table.split()] for table in (codec.LUMINANCE, codec.CHROMINANCE)]
+    tables = [[min(max((step * scale + 50) // 100, 1), 32767) for step in table] for table in base]
+    found = codec.quality_from_tables(tables)
+    assert (found.value, found.standard) == (quality, True)
+
+
+def test_how_far_tables_are_is_told():
+    tables = codec.standard_tables()[29].astype(int)
+    assert codec.quality_from_tables(tables.tolist()).distance == 0
+    far = codec.quality_from_tables([(tables[0] * 1.1).round().astype(int).tolist(), tables[1].tolist()])
+    assert not far.standard and 0.02 < far.distance < 0.1
+
+
+def test_a_component_without_its_table_has_no_quality():
+    image = Image.open(io.BytesIO(odd_files.jpeg()))
+    del image.quantization[1]
+    assert codec.header_quality(image) is None
+
+
+@pytest.mark.parametrize(
+    "luminance, chroma, name",
+    [
+        ((1, 1), (1, 1), "4:4:4"),
+        ((2, 1), (1, 1), "4:2:2"),
+        ((2, 2), (1, 1), "4:2:0"),
+        ((4, 1), (1, 1), "4:1:1"),
+        ((1, 2), (1, 1), "4:4:0"),
+        ((4, 2), (1, 1), "4:1:0"),
+        ((2, 2), (1, 2), "4:2:2"),  # the same, written otherwise
+        ((2, 2), (2, 1), "4:4:0"),
+        ((4, 2), (2, 1), "4:2:0"),
+        ((3, 1), (1, 1), None),
+        ((3, 2), (2, 2), None),
+    ],
+)
+def test_subsamplings_have_their_names(luminance, chroma, name):
+    image = Image.open(io.BytesIO(odd_files.jpeg()))
+    image.layer = [(1, *luminance, 0), (2, *chroma, 1), (3, *chroma, 1)]
+    assert codec.header_subsampling(image) == name
+
+
+@pytest.mark.parametrize("factors, name", [("411", "4:1:1"), ("440", "4:4:0"), ("422", "4:2:2"), ("444", "4:4:4")])
+def test_subsamplings_of_opencvs_files(factors, name):
+    sampling = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{factors}")
+    data = cv2.imencode(".jpg", photograph(), [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling])[1].tobytes()
+    assert codec.header_subsampling(Image.open(io.BytesIO(data))) == name
+
+
+# -- the end marker --------------------------------------------------------------------------------------------------------
+
+KINDS = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "4:4:4": {"subsampling": 0},
+    "restarts": {"restart_marker_rows": 1},
+    "optimised": {"optimize": True},
+    "fine": {"quality": 95},
+    "small": {"height": 7, "width": 9},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_jpeg_that_lacks_its_end_marker_alone_is_decoded(kind, missing):
+    data = odd_files.jpeg(**KINDS[kind])
+    assert np.array_equal(codec.decode(data[:-missing]), codec.decode(data))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_jpeg_that_lacks_more_is_not(kind):
+    data = odd_files.jpeg(**KINDS[kind])
+    scan = data.index(b"\xff\xda")
+    for stop in (scan, scan + 5, (scan + len(data)) // 2, len(data) - 6, len(data) - 4):
+        assert codec.completed(data[:stop]) is None
+        with pytest.raises(ImageError, match="cannot decode"):
+            codec.decode(data[:stop])
+
+
+def test_a_progressive_jpeg_that_lacks_whole_scans_is_not():
+    data = odd_files.jpeg(progressive=True)
+    last = data.rindex(b"\xff\xda")
+    tables = data.rindex(b"\xff\xc4")  # which come before the scan that uses them
+    for stop in (last, min(last, tables)):
+        assert codec.completed(data[:stop]) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\x89PNG", b"\xff\xd8\xff\xda", bytes(100)])
+def test_what_is_no_jpeg_is_not_completed(data):
+    assert codec.completed(data) is None

@@ -16,7 +16,7 @@ from dagn_pre.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 HOSTS = {"mmcv", "mmdet", "mmseg", "mmengine", "cv2"}
-EXTRAS = {"spandrel", "spandrel_extra_arches", "jpeglib", "av"}
+EXTRAS = {"spandrel", "spandrel_extra_arches", "jpeglib", "av", "pillow_heif"}
 PLACES = {
     "dagn_pre": "dagn_pre",
     "integrations": "dagn_pre/integrations",
@@ -105,12 +105,13 @@ def test_commands_that_need_a_host_say_so(tmp_path):
     code = BLOCK_HOSTS + (
         "from dagn_pre.cli.main import main\n"
         "sys.stderr = sys.stdout\n"
-        "commands = ['bench', 'x.py', '--work-dir', 'w'], ['insert', 'x.py', '-o', 'y.py'], ['train', 'x.py']\n"
+        "commands = ['bench', 'x.py', '--work-dir', 'w'], ['insert', 'x.py', '-o', 'y.py'], ['train', 'x.py'], "
+        "['adapt', 'x.py', '--images', 'i', '-o', 'y.safetensors']\n"
         "print(*[main(command) for command in commands])\n"
     )
     (tmp_path / "x.py").write_text("model = {}\n")
-    bench, insert, train, statuses = python(code, cwd=tmp_path).splitlines()
-    assert statuses == "1 1 1" and "dagn-pre[train]" in train
+    bench, insert, train, adapt, statuses = python(code, cwd=tmp_path).splitlines()
+    assert statuses == "1 1 1 1" and "dagn-pre[train]" in train and "dagn-pre[train]" in adapt
     assert "dagn-pre[openmmlab,benchmarks]" in bench and "dagn-pre[openmmlab]" in insert
 
 

@@ -15,8 +15,8 @@ from tests.conftest import TINY, randomised
 
 
 def test_names_and_unknown_name():
-    assert models.names()[:2] == ["dagn-s", "dagn"]
-    with pytest.raises(UsageError, match="unknown model 'x'; known: dagn-s, dagn, arcnn"):
+    assert models.names()[:3] == ["dagn-s", "dagn-s-psnr", "dagn"]
+    with pytest.raises(UsageError, match="unknown model 'x'; known: dagn-s, dagn-s-psnr, dagn, arcnn"):
         models.get("x")
 
 
@@ -27,14 +27,15 @@ def test_a_failed_registration_changes_nothing():
     assert models.names() == before and models.get("dagn").config != TINY
 
 
-def test_default_weights_are_small_and_carry_a_card():
-    model = models.get("dagn-s")
+@pytest.mark.parametrize("name", models.FOR.values())
+def test_shipped_weights_are_small_and_carry_a_card(name):
+    model = models.get(name)
     assert model.weights.stat().st_size < 10e6
     metadata = weights.read_metadata(model.weights)
     assert metadata.config == model.config
     assert metadata.card["name"] == "dagn-s"
     assert model.weights.with_suffix(".md").is_file()
-    vectors = models.load("dagn-s").model.quality.vectors
+    vectors = models.load(name).model.quality.vectors
     assert vectors.any(dim=1).all()  # the quality dial works at each of the 100 QFs
 
 

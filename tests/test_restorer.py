@@ -130,6 +130,34 @@ def test_strength_zero_is_the_input_and_half_is_half(tiny_weights):
     assert np.abs(half - (array + whole) / 2)[inside].max() <= 1.01
 
 
+def test_strength_by_quality_is_linear_in_between_and_constant_beyond(tiny_weights, dial_weights):
+    array = photograph()
+    by_quality = Restorer(tiny_weights, device="cpu", max_quality=101, strength={40: 0.5, 10: 1.0})
+    hints = [5, 10, 25, 40, 99]
+    for image, share in zip(by_quality([array] * 5, quality=hints), (1, 1, 0.75, 0.5, 0.5)):
+        plain = Restorer(tiny_weights, device="cpu", max_quality=101, strength=share)
+        assert np.abs(image.astype(int) - plain(array)).max() <= 1  # of a batch, and alone
+    assumed = Restorer(dial_weights, device="cpu", quality=40, strength=[(40, 0.0), (50, 1.0)])
+    assert np.array_equal(assumed(array, quality=10), array)
+    blind = by_quality.quality(array).value  # of pixels alone it is read from them
+    expected = Restorer(tiny_weights, device="cpu", max_quality=101, strength=float(np.interp(blind, (10, 40), (1, 0.5))))
+    assert np.array_equal(by_quality(array), expected(array))
+
+
+def test_strength_by_quality_in_any_spelling_is_one_restorer(tiny_weights):
+    spellings = ({10: 1, 40: 0.5}, [[40, 0.5], [10, 1.0]], ((10, 1.0), (40, 0.5)))
+    first, *others = (restorer.shared_restorer(model=tiny_weights, device="cpu", strength=one) for one in spellings)
+    assert all(other is first for other in others) and first.options.strength == ((10, 1.0), (40, 0.5))
+
+
+def test_strength_by_quality_needs_a_quality():
+    """The model makes no estimate of its own."""
+    by_quality = Restorer("arcnn", device="cpu", strength={10: 1.0, 40: 0.5})
+    with pytest.raises(ImageError, match="image: its quality is not known, and model 'arcnn' does not estimate it"):
+        by_quality(Image.fromarray(photograph()))
+    assert (by_quality(photograph(), quality=30) != photograph()).any() and (by_quality(jpeg(30)) != 0).any()
+
+
 def test_tiled_equals_untiled(tiny_weights):
     array = photograph(400, 330)
     whole = Restorer(tiny_weights, device="cpu", max_quality=101, tile=0)
@@ -257,6 +285,13 @@ def test_other_objects_are_refused(tiny):
         ({"model": "dagn-xl"}, "dagn-s"),
         ({"max_quality": 0}, "max_quality"),
         ({"strength": 1.5}, "strength"),
+        ({"strength": {}}, "strength"),
+        ({"strength": {10: 2}}, "strength must lie in 0..1, or be such by QF"),
+        ({"strength": {"10": 1}}, "strength"),
+        ({"strength": [(10, 1), (10, 0.5)]}, "strength"),
+        ({"strength": [(0, 1)]}, "strength"),
+        ({"strength": [(10, None)]}, "strength"),
+        ({"strength": "strong"}, "strength"),
         ({"tile": 100}, "multiple of 16"),
         ({"tile": -16}, "tile"),
         ({"overlap": 2.5}, "overlap"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from dagn_pre.benchmarks.report.data import load
-from dagn_pre.benchmarks.report.text import aligned, facts, markdown
+from dagn_pre.benchmarks.report.data import RESTORE, load
+from dagn_pre.benchmarks.report.text import aligned, facts, markdown, recommendation
 from dagn_pre.files import atomic_path, write_atomic
 
-__all__ = ["FILES", "aligned", "facts", "write"]
+__all__ = ["FILES", "advice", "aligned", "facts", "write"]
 
 FILES = ("results.md", "results.csv", "comparisons.csv", "results.png", "report.html")
 
@@ -35,3 +36,13 @@ def write(work_dir: str | Path) -> None:
         write_atomic(run.folder / name, text.encode())
     with atomic_path(run.folder / "results.png") as temporary:
         figure.savefig(temporary, dpi=150)
+
+
+def advice(work_dir: str | Path) -> Iterator[str]:
+    """What to do in front of each model of a work dir, a line each, and the command that does it."""
+    run = load(work_dir)
+    for panel in run.panels:
+        if panel.advice:
+            yield f"{panel.title}: {recommendation(panel)}"
+    if any(panel.advice.get("decision") == RESTORE for panel in run.panels):
+        yield f"To do so: dagn-pre insert CONFIG --advice {work_dir} -o OUT.py"

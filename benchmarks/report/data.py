@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,12 @@ METRICS = {"bbox_mAP": "bbox mAP", "segm_mAP": "mask mAP", "mIoU": "mean IoU"}
 HEADINGS = {"original": "original", "jpeg": "JPEG"}
 JPEG_DATASETS = ("COCO", "VOC")
 IDENTITY = ("task", "model", "dataset", "input", "qf")
+ADVICE = ("decision", "images", "restorer", "max_quality", "strength", "qualities", "inputs", "unconfirmed", "following",
+          "alternatives", "restore_ms_per_image", "model_ms_per_image")  # fmt: skip
 HARM_CHECK = (75, 90)  # where JPEG costs little, so that restoring has more to lose than to win
 HELPS, UNDECIDED, HURTS = "helps", "no difference shown", "hurts"
+RESTORE, LEAVE, UNCONFIRMED, FEW = "restore", "leave alone", "not confirmed", "too few images"  # the advice
+LEAST = 20  # images to advise from
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Panel:
         comparisons: of restorers with JPEG, by (restorer, QF).
         equal_size: of inputs with side information with others of as many bytes: results.json's entries.
         gallery: results.json's entries.
+        halves: of restorers with JPEG on each half of the images, by (input, QF).
+        advice: results.json's entry; empty in an older one, and where no restorer was compared.
         borrowed: milliseconds of restoring by (restorer, QF), where this model's images came from a cache: those of the same
             images as another model restored them.
         variant_of: the model that this one is, fine-tuned on JPEG-augmented images; None for a model as it is.
@@ -39,6 +45,8 @@ class Panel:
     comparisons: dict[tuple[str, int], dict] = field(default_factory=dict)
     equal_size: list[dict] = field(default_factory=list)
     gallery: list[dict] = field(default_factory=list)
+    halves: dict[tuple[str, int], dict] = field(default_factory=dict)
+    advice: dict = field(default_factory=dict)
     borrowed: dict[tuple[str, int], float] = field(default_factory=dict)
     variant_of: str | None = None
 
@@ -46,6 +54,11 @@ class Panel:
     def cells(self) -> dict[tuple[str, int | None], dict]:
         """The rows by (input, QF)."""
         return {(row["input"], row["qf"]): row for row in self.rows}
+
+    @property
+    def title(self) -> str:
+        """What results.json's environment calls it."""
+        return f"{self.model}, {self.dataset}"
 
     @property
     def metric(self) -> str:
@@ -95,10 +108,17 @@ class Panel:
         row = self.cell(label, quality)
         if row is None:
             return None
-        restoring = 0.0 if label in HEADINGS else row["restore_ms_per_image"]
-        if restoring is None:
-            restoring = self.borrowed.get((label, quality))
+        restoring = self.restoring(label, quality)
         return None if restoring is None else restoring + row["model_ms_per_image"]
+
+    def restoring(self, label: str, quality: int | None) -> float | None:
+        """Milliseconds of restoring an image, of a cell that is there; None where no model's run restored these images."""
+        restoring = 0.0 if label in HEADINGS else self.cells[label, quality]["restore_ms_per_image"]
+        return self.borrowed.get((label, quality)) if restoring is None else restoring
+
+    def cost(self, cells: Iterable[tuple[str, int]]) -> float | None:
+        """Milliseconds of restoring an image, averaged over cells of which they are known; None if they are of none."""
+        return mean(self.restoring(*cell) for cell in cells)
 
     def judged(self, restorer: str) -> dict[str, list[int]]:
         """Verdict -> the QFs it holds at."""
@@ -141,17 +161,22 @@ class Run:
                     yield plain, variant
 
 
-def verdict(comparison: dict | None) -> str | None:
+def verdict(comparison: dict | None, low: str = "low", high: str = "high") -> str | None:
     """What the paired interval of (restored - JPEG) says; None without one."""
-    if comparison is None or comparison["low"] is None or comparison["high"] is None:
-        return None
-    return HURTS if comparison["high"] < 0 else HELPS if comparison["low"] > 0 else UNDECIDED
+    ends = None if comparison is None else interval(comparison, low, high)
+    return None if ends is None else HURTS if ends[1] < 0 else HELPS if ends[0] > 0 else UNDECIDED
 
 
 def interval(row: dict, low: str = "low", high: str = "high") -> tuple[float, float] | None:
     """The two ends, or None where there is no interval."""
     ends = row.get(low), row.get(high)
     return None if None in ends else ends
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are there."""
+    measured = [value for value in values if value is not None]
+    return sum(measured) / len(measured) if measured else None
 
 
 def load(source: str | Path) -> Run:
@@ -180,6 +205,8 @@ def check(content: dict) -> None:
         "rows": (*IDENTITY, "metric", "value", "n_images", "restore_ms_per_image", "model_ms_per_image"),
         "comparisons": (*IDENTITY, "difference", "low", "high", "share", "images_better", "images_worse"),
         "equal_size": (*IDENTITY, "against", "bytes", "value", "against_value", "difference", "low", "high"),
+        "halves": (*IDENTITY, "first", "first_low", "first_high", "second", "second_low", "second_high"),
+        "advice": (*IDENTITY[:3], *ADVICE),
         "gallery": (*IDENTITY, "kind", "image", "size", "scores", "files", "truth", "predictions"),
     }
     for table, keys in needs.items():
@@ -205,13 +232,15 @@ def sort(content: dict) -> Iterator[Panel]:
         key = tuple(row[part] for part in IDENTITY[:3])
         variant_of = settings.get(f"{row['model']}, {row['dataset']}", {}).get("variant_of")
         groups.setdefault(key, Panel(*key, [], variant_of=variant_of)).rows.append(row)
-    for table in ("comparisons", "equal_size", "gallery"):
+    for table in ("comparisons", "equal_size", "halves", "advice", "gallery"):
         for index, entry in enumerate(content.get(table, [])):
             panel = groups.get(tuple(entry[part] for part in IDENTITY[:3]))
             if panel is None:
                 raise ConfigError(f"results.json is damaged: {table}[{index}] is of {entry['model']}, which has no rows")
-            if table == "comparisons":
-                panel.comparisons[entry["input"], entry["qf"]] = entry
+            if table in ("comparisons", "halves"):
+                getattr(panel, table)[entry["input"], entry["qf"]] = entry
+            elif table == "advice":
+                panel.advice.update(entry)
             else:
                 getattr(panel, table).append(entry)
     lend(list(groups.values()))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 
 from dagn_pre.benchmarks.report.data import (
+    FEW,
     HARM_CHECK,
     HEADINGS,
     HELPS,
     HURTS,
     JPEG_DATASETS,
+    LEAST,
+    LEAVE,
+    RESTORE,
+    UNCONFIRMED,
     UNDECIDED,
     Panel,
     Run,
     interval,
+    mean,
     verdict,
 )
 
@@ -27,6 +33,16 @@ SIZED = (
     "Side information makes files larger, and a higher QF would too: here the other input is of as many bytes (means over the "
     "images), its score read between the two QFs around that size, linear in the logarithm. Intervals are of the difference, "
     "paired as above; where the other's largest files are smaller, nothing is said."
+)
+HALVES = (
+    "Restored minus JPEG in points, on each half of the images, dealt out by a hash of their names; intervals as below. A "
+    "restorer is chosen on the first half, from the lowest measured QF on for as long as all of the interval is above 0, and "
+    "the second half has to confirm each QF in the same way; of those that are left, it is the one that gains most on both. "
+    "Half as many images give wider intervals: more images may show more."
+)
+UNADVISED = (
+    "This results.json holds no advice: no restorer was compared with JPEG, or an older dagn-pre wrote it. Run dagn-pre bench "
+    "again: what is measured already is kept."
 )
 UNPAIRED = (
     "This results.json holds no paired comparisons: JPEG was not measured, or an older dagn-pre wrote it. For a harm check, "
@@ -42,6 +58,7 @@ def markdown(run: Run) -> str:
     if known := list(remarks(run)):
         parts.append("\n".join(f"- {remark}" for remark in known))
     if names:
+        parts += ["## What to do", *advice(run)]
         parts += ["## Does restoring ever hurt?", *harm_check(run)]
     if any(panel.equal_size for panel in run.panels):
         parts += ["## At equal file size", "\n".join(size_table(run.panels)), SIZED]
@@ -97,6 +114,105 @@ def best(values) -> float | None:
     return max(measured) if len(measured) > 1 else None
 
 
+def advice(run: Run) -> Iterator[str]:
+    """In words for each model, then the figures on both halves of the images."""
+    advised = [panel for panel in run.panels if panel.advice]
+    if not advised:
+        yield UNADVISED
+        return
+    yield "\n".join(f"- {panel.title}: {recommendation(panel)}" for panel in advised)
+    lines = [["Model", "Restorer", "QF", "first half", "second half", "result"]]
+    for panel in advised:
+        for (label, quality), found in panel.halves.items():
+            halves = [bounded(found[half], interval(found, f"{half}_low", f"{half}_high")) for half in ("first", "second")]
+            lines.append([panel.model, label, str(quality), *halves, outcome(panel, label, quality)])
+    yield "\n".join(aligned(lines, numbers_from=2))
+    yield HALVES
+
+
+def recommendation(panel: Panel) -> str:
+    """What to do in front of a model, why, and what it costs; one line."""
+    found = panel.advice
+    name, promised = found["restorer"], listed(found["unconfirmed"])
+    if found["decision"] == FEW:
+        return f"no advice: {sum(found['images'])} images are too few, {LEAST} are the least."
+    if found["decision"] == LEAVE:
+        why = "leave it alone. On the first half of the images no restorer is shown to help at the lowest QF that was measured."
+        return f"{why}{beyond(panel)}"
+    if found["decision"] == UNCONFIRMED:
+        why = f"leave it alone. On the first half of the images {name} helps at QF {promised}, which the second half"
+        return f"{why} does not confirm; more images may."
+    parts = [
+        f"restore up to QF {max(found['qualities'])} with {name}: max_quality {found['max_quality']}, strength "
+        f"{dial(found['strength'])}.",
+        f"Both halves of the images show that it helps at QF {listed(found['qualities'])}.",
+    ]
+    if promised:
+        parts.append(f"At QF {promised} the first half shows so too, but the second does not confirm it.")
+    elif found["following"] is None:
+        parts.append("No higher QF was measured; there it may help as well.")
+    else:
+        parts.append(f"At QF {found['following']}, the next that was measured, no help is shown.")
+    if found["alternatives"]:
+        rivals = listed(rival(panel, label) for label in found["alternatives"])
+        return " ".join([*parts, price(found), f"Not shown to gain less: {rivals}."])
+    return " ".join([*parts, price(found)])
+
+
+def beyond(panel: Panel) -> str:
+    """After a space, which restorers help on the first half, but only above a QF where they are not shown to."""
+    where: dict[str, list[int]] = {}
+    for (label, quality), found in panel.halves.items():
+        if helps(found, "first"):
+            where.setdefault(label, []).append(quality)
+    said = listed(f"{label} at QF {listed(qualities)}" for label, qualities in where.items())
+    return f" Shown to help at higher QFs alone: {said}; max_quality cannot leave out what lies below." if where else ""
+
+
+def price(found: dict) -> str:
+    """What the advised restoring costs, in milliseconds and beside the model."""
+    restoring, model = found["restore_ms_per_image"], found["model_ms_per_image"]
+    if restoring is None:
+        return "What it costs is not known here: all restored images came from the cache."
+    beside = f"{number(restoring / model)} times the model's own {number(model, 1)} ms"
+    return f"It costs {number(restoring, 1)} ms per image, {beside}."
+
+
+def rival(panel: Panel, label: str) -> str:
+    """A restorer that may do as well, with what it costs."""
+    spent = panel.cost(cell for cell in panel.cells if cell[0] == label)
+    return label if spent is None else f"{label} ({number(spent, 1)} ms)"
+
+
+def outcome(panel: Panel, label: str, quality: int) -> str:
+    """What both halves together say of a restorer at a QF: "restore" where that is advised."""
+    found = panel.halves[label, quality]
+    if dict(zip(panel.advice["qualities"], panel.advice["inputs"])).get(quality) == label:
+        return RESTORE
+    first, second = (verdict(found, f"{half}_low", f"{half}_high") for half in ("first", "second"))
+    if HURTS in (first, second):
+        return HURTS
+    return UNCONFIRMED if first == HELPS != second else first or "-"
+
+
+def helps(found: dict, half: str) -> bool:
+    """Whether one half of the images shows a gain."""
+    return verdict(found, f"{half}_low", f"{half}_high") == HELPS
+
+
+def dial(strength: float | list) -> str:
+    """A strength, or one by QF."""
+    if not isinstance(strength, list):
+        return f"{strength:g}"
+    return ", ".join(f"{value:g} at QF {quality}" for quality, value in strength) + ", linear in between"
+
+
+def listed(values: Iterable) -> str:
+    """Numbers or names in words."""
+    *most, last = [str(value) for value in values] or [""]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def harm_check(run: Run) -> Iterator[str]:
     """In words per model and restorer, then the figures behind them."""
     compared = [panel for panel in run.panels if panel.comparisons]
@@ -110,7 +226,7 @@ def harm_check(run: Run) -> Iterator[str]:
             share = f"{panel.recovered(label, quality):.0f} %" if panel.recovered(label, quality) is not None else "-"
             share += bracketed(panel.share_interval(label, quality), 0)
             counts = f"{found['images_better']} / {found['images_worse']}"
-            difference = signed(found["difference"]) + bracketed(interval(found), 2, sign=True)
+            difference = bounded(found["difference"], interval(found))
             lines.append([panel.model, label, str(quality), difference, share, counts, verdict(found) or "-"])
     yield "\n".join(aligned(lines, numbers_from=2))
     yield PAIRED
@@ -137,7 +253,7 @@ def size_table(found: list[Panel]) -> Iterator[str]:
     lines = [["Model", "Input", "Against", "QF", "bytes", "score", "the other's", "difference"]]
     for panel in found:
         for entry in panel.equal_size:
-            difference = signed(entry["difference"]) + bracketed(interval(entry), 2, sign=True)
+            difference = bounded(entry["difference"], interval(entry))
             names = panel.model, entry["input"], HEADINGS.get(entry["against"], entry["against"])
             values = number(entry["value"]), number(entry["against_value"]), difference
             lines.append([*names, str(entry["qf"]), f"{entry['bytes']:.0f}", *values])
@@ -183,12 +299,6 @@ def time_table(found: list[Panel]) -> Iterator[str]:
             model = mean(row["model_ms_per_image"] for row in rows)
             lines.append([panel.model, HEADINGS.get(label, label), number(restoring, 1), number(model, 1)])
     yield from aligned(lines, numbers_from=2)
-
-
-def mean(values) -> float | None:
-    """Of those that are there."""
-    measured = [value for value in values if value is not None]
-    return sum(measured) / len(measured) if measured else None
 
 
 def remarks(run: Run) -> Iterator[str]:
@@ -247,6 +357,11 @@ def bracketed(ends: tuple[float, float] | None, digits: int, sign: bool = False)
     """An interval, after a space; nothing where there is none."""
     show = signed if sign else number
     return f" [{show(ends[0], digits)}, {show(ends[1], digits)}]" if ends else ""
+
+
+def bounded(value: float | None, ends: tuple[float, float] | None) -> str:
+    """A difference and its interval."""
+    return "-" if value is None else signed(value) + bracketed(ends, 2, sign=True)
 
 
 def scored(row: dict | None, bold: bool = False) -> str:

@@ -3,80 +3,183 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
-from dagn_pre.errors import DagnPreError, UsageError
-from dagn_pre.images import SUFFIXES, find_images
+from dagn_pre.errors import ImageWarning, UsageError, failure, printable
+from dagn_pre.images import KEPT_SUFFIXES, SUFFIXES, search, told_with_examples
+
+Pairs = list[tuple[Path, Path]]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that every command from files to files has."""
+def add_arguments(parser: argparse.ArgumentParser, new_suffix: bool = True) -> None:
+    """The arguments that every command from files to files has; ``new_suffix``: of those that write another format."""
     parser.add_argument("source", type=Path, metavar="SRC", help="an image or a folder")
     parser.add_argument("target", type=Path, metavar="DST", help="a file if SRC is one, else a folder; sub-folders are kept")
     parser.add_argument("--overwrite", action="store_true", help="write outputs that exist already anew")
+    if new_suffix:
+        parser.add_argument("--full-names", action="store_true", help="in a folder, a.jpg becomes a.jpg.png, not a.png")
+        parser.add_argument("--strict-files", action="store_true", help="refuse JPEGs that lack nothing but their end marker")
 
 
-def plan(source: Path, target: Path, suffix: str, writable: tuple[str, ...]) -> list[tuple[Path, Path]]:
-    """(input, output) pairs; within a folder outputs get ``suffix``, appended where two inputs differ in theirs alone.
+@dataclass(frozen=True)
+class Plan:
+    """What a command is going to do: (input, output) pairs, and what of the folder it leaves out, by reason."""
+
+    pairs: Pairs
+    left_out: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+
+
+def exchanged(suffix: str, full_names: bool) -> Callable[[Path], str]:
+    """How outputs of that suffix are named: a.jpg becomes a.png, a.heic becomes a.heic.png, and so all with ``full_names``."""
+
+    def name(path: Path) -> str:
+        return (path.name if full_names or path.suffix.lower() in KEPT_SUFFIXES else path.stem) + suffix
+
+    return name
+
+
+def plan(
+    source: Path,
+    target: Path,
+    name: Callable[[Path], str],
+    writable: tuple[str, ...],
+    readable: frozenset[str] = SUFFIXES,
+) -> Plan:
+    """Every output, known and checked before anything is written.
+
+    Args:
+        name: of the output in a folder, by its input alone: which other files are there does not matter.
+        writable: the suffixes that a single output may have.
+        readable: suffixes of a folder's inputs.
 
     Raises:
-        UsageError: no such input, a folder without images, a target of the other kind, or of a suffix not in ``writable``.
+        UsageError: no such input, a folder without images, a target of the other kind or of a suffix not in ``writable``, two
+            inputs with one output, an output that would replace an input or be an input of the next run.
     """
     if source.is_file():
         if target.is_dir():
-            return [(source, target / f"{source.stem}{suffix}")]
-        if target.suffix.lower() not in writable:
+            target = target / name(source)
+        elif target.suffix.lower() not in writable:
             raise UsageError(f"{target}: give a folder that exists, or a file ending in {', '.join(writable)}")
-        return [(source, target)]
+        return Plan(_checked([(source, target)]))
     if not source.is_dir():
         raise UsageError(f"{source}: no such file or folder")
     if target.is_file():
         raise UsageError(f"{target} is a file, but {source} is a folder")
-    inside = source.resolve() in target.resolve().parents  # what an earlier run wrote is no input
-    inputs = [path for path in find_images(source) if not inside or target.resolve() not in path.resolve().parents]
+    root, found = source.resolve(), search(source, readable)
+    written_here = root in target.resolve().parents  # what an earlier run wrote is no input
+    inputs = [path for path in found.paths if not written_here or target.resolve() not in path.resolve().parents]
     if not inputs:
-        raise UsageError(f"{source}: no images in it ({', '.join(sorted(SUFFIXES))})")
-    shared = Counter(path.with_suffix("") for path in inputs)
-    pairs = []
-    for path in inputs:
-        name = path.name + suffix if shared[path.with_suffix("")] > 1 else path.stem + suffix
-        pairs.append((path, target / path.parent.relative_to(source) / name))
+        raise UsageError(f"{source}: no images in it ({', '.join(sorted(readable))})")
+    pairs = [(path, target / path.parent.relative_to(source) / name(path)) for path in inputs]
+    for path, output in pairs:
+        if not written_here and root in _resolved(output).parents:
+            raise UsageError(f"{path} would be written to {output}, among the inputs of {source}: choose a folder outside it")
+    return Plan(_checked(pairs), found.left_out)
+
+
+def _resolved(path: Path) -> Path:
+    """By its folder: a link in its place would be replaced, not followed."""
+    return path.parent.resolve() / path.name
+
+
+def _checked(pairs: Pairs) -> Pairs:
+    """The pairs, if each output is one input's alone, and no input."""
+    owners: dict[Path, Path] = {}
+    for source, target in pairs:
+        if target.exists() and os.path.samefile(source, target):
+            raise UsageError(f"{source}: input and output are the same file")
+        if target.is_dir():
+            raise UsageError(f"{source} would be written to {target}, which is a folder")
+        other = owners.setdefault(_resolved(target), source)
+        if other is not source:
+            raise UsageError(f"{other} and {source} would both be written to {target}: rename one, or give --full-names")
+    inputs = {_resolved(source): source for source, _ in pairs}
+    for target, source in owners.items():
+        if target in inputs:
+            raise UsageError(f"{source} would be written over {inputs[target]}, which is an input too")
+        for folder in target.parents:
+            if folder in owners:
+                raise UsageError(f"{owners[folder]} would be written to {folder}, where {source} needs a folder")
     return pairs
 
 
-def run(pairs: list[tuple[Path, Path]], work: Callable[[Path, Path], str | None], overwrite: bool) -> int:
+@dataclass(frozen=True)
+class Done:
+    """What became of one input: how it is counted, and the names of metadata that could not be kept."""
+
+    counted: str = "written"
+    lost: tuple[str, ...] = ()
+
+
+def run(planned: Plan, work: Callable[[Path, Path], Done], overwrite: bool) -> int:
     """Call ``work(input, output)`` for each pair, skipping outputs that exist; a bad file is reported and the others go on.
 
-    What ``work`` returns, if anything, is said beside "written" in the summary.
+    What could not be kept, and what was left out, is said in the summary, once.
 
     Returns:
         1 if any file failed, else 0.
 
     Raises:
-        UsageError: an output is its own input.
+        UsageError: from ``work``, which would be so for every file.
     """
-    for source, target in pairs:
-        if target.exists() and os.path.samefile(source, target):
-            raise UsageError(f"{source}: input and output are the same file")
-    counts = Counter()
-    for source, target in tqdm(pairs, unit="image", disable=len(pairs) == 1):
+    counts: Counter[str] = Counter()
+    lost: defaultdict[str, list[Path]] = defaultdict(list)
+    for source, target in tqdm(planned.pairs, unit="image", disable=len(planned.pairs) == 1):
         if target.exists() and not overwrite:
             counts["skipped (exists already; --overwrite to redo)"] += 1
             continue
         try:
-            note = work(source, target)
-            counts[f"written {note}" if note else "written"] += 1
+            with told_warnings(source):
+                done = work(source, target)
         except UsageError:
             raise
-        except (DagnPreError, OSError, SyntaxError, ValueError) as error:  # Pillow's writers raise all of these
-            message = str(error) if str(source) in str(error) else f"{source}: {error}"
-            tqdm.write(f"failed: {message}", file=sys.stderr)
+        except Exception as error:  # whatever a decoder or a writer runs into
+            report_failure(source, error)
             counts["failed"] += 1
+        else:
+            counts[done.counted] += 1
+            for name in done.lost:
+                lost[name].append(source)
     print(", ".join(f"{count} {what}" for what, count in counts.items()))
+    if lost:
+        print(printable(told_with_examples("metadata not kept", lost)))
+    if planned.left_out:
+        print(printable(told_with_examples("left out", planned.left_out)))
     return 1 if counts["failed"] else 0
+
+
+def report_failure(source: Path, error: Exception) -> str:
+    """Say on stderr that a file failed, in one line; returns what is said of it."""
+    message = failure(source, error)
+    tqdm.write(f"failed: {message}", file=sys.stderr)
+    return message
+
+
+@contextlib.contextmanager
+def told_warnings(source: Path) -> Iterator[None]:
+    """Say each warning about an image in one line that names the file."""
+    usual = warnings.formatwarning
+
+    def line(message, category, *where, **more) -> str:
+        if not issubclass(category, ImageWarning):
+            return usual(message, category, *where, **more)
+        text = str(message) if str(source) in str(message) else f"{source}: {message}"
+        return printable(f"warning: {text}") + "\n"
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("once", ImageWarning)
+        warnings.formatwarning = line
+        try:
+            yield
+        finally:
+            warnings.formatwarning = usual

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["original", "jpeg", "dagn-s"],
         metavar="INPUT",
         help="original, jpeg, and restorers by name or checkpoint file, with +side behind it where the JPEGs shall carry side "
-        "information, such as dagn-s+side (default: original jpeg dagn-s)",
+        "information, such as dagn-s-psnr+side, and with a strength such as dagn-s@0.5 (default: original jpeg dagn-s)",
     )
     images = parser.add_mutually_exclusive_group()
     images.add_argument("--subset", type=int, metavar="N", help="only N images, chosen so that all kinds of them are there")
@@ -48,13 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     caches.add_argument("--no-cache", action="store_true", help="keep none, for timing")
     parser.add_argument("--work-dir", metavar="DIR", help="for results and logs (default: work_dirs/bench-CONFIG)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for model and restorer")
+    parser.add_argument("--dtype", default="auto", help="of the restorer: auto, float32, bfloat16 or float16")
+    parser.add_argument("--max-quality", type=int, default=90, metavar="QF", help="restore below this QF; 101: at every QF")
     launchers = ("none", "pytorch", "slurm")
     parser.add_argument("--launcher", choices=launchers, default="none", help="who started the processes that share a cell")
     parser.add_argument("--overwrite", action="store_true", help="throw away the results in DIR and start anew")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure what is missing, print the table and where the files are; returns 0."""
+    """Measure what is missing, print the table, where the files are, and the advice; returns 0."""
     try:
         from dagn_pre.benchmarks import processes, report
         from dagn_pre.benchmarks import run as benchmark
@@ -79,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
             resamples=args.resamples,
             cache_dir=None if args.no_cache else Path(args.cache_dir).absolute() if args.cache_dir else "cache",
             device=args.device,
+            dtype=args.dtype,
+            max_quality=args.max_quality,
             overwrite=args.overwrite,
             launcher=args.launcher,
         )
@@ -89,5 +93,6 @@ def run(args: argparse.Namespace) -> int:
     if processes.is_main_process():
         print((work_dir / "results.md").read_text(encoding="utf-8"))
         print(*(work_dir / name for name in ("results.json", *report.FILES)), sep="\n")
+        print("", *report.advice(work_dir), sep="\n")
     processes.leave()
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 HELP = "Look at a cache of images (cache_dir of the pipeline steps), shrink it, or read all of it for damage."
@@ -75,7 +76,8 @@ def _prune(cache, options: argparse.Namespace) -> int:
         raise UsageError("say what to remove: --size, --older-than or --all")
     size = parse_size(int(options.size) if options.size.isdecimal() else options.size) if options.size is not None else None
     age = _age(options.older_than) if options.older_than is not None else None
-    gone = cache.prune(0 if options.all else size, age, options.dry_run)
+    failures: list[str] = []
+    gone = cache.prune(0 if options.all else size, age, options.dry_run, _failing(failures))
     paths = {entry.path for entry in gone}
     left = [entry for entry in cache.entries() if entry.path not in paths]
     would = "would remove" if options.dry_run else "removed"
@@ -83,17 +85,25 @@ def _prune(cache, options: argparse.Namespace) -> int:
         f"{cache.folder}: {would} {len(gone)} entries, {_bytes(sum(entry.size for entry in gone))}; "
         f"{len(left)} stay, {_bytes(sum(entry.size for entry in left))}"
     )
-    return 0
+    return 1 if failures else 0
 
 
 def _verify(cache, options: argparse.Namespace) -> int:
-    whole, damaged, leftovers = cache.verify()
+    failures: list[str] = []
+    whole, damaged, leftovers = cache.verify(_failing(failures))
     for path in damaged:
         print(f"damaged, removed: {path}")
     print(f"{cache.folder}: {whole} entries are whole, {len(damaged)} were damaged")
     if leftovers:
         print(f"leftovers of killed writers, removed: {len(leftovers)}")
-    return 1 if damaged else 0
+    return 1 if damaged or failures else 0
+
+
+def _failing(failures: list[str]) -> Callable[[Path, OSError], None]:
+    """What names a file that fails, and adds it to ``failures``."""
+    from dagn_pre.cli import batch
+
+    return lambda path, error: failures.append(batch.report_failure(path, error))
 
 
 def _age(text: str) -> float:

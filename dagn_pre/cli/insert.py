@@ -25,8 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compress", type=int, metavar="QF", help="compress as JPEG at this quality first, 1..100")
     parser.add_argument("--no-restore", dest="restore", action="store_false", help="only compress")
     parser.add_argument(
-        "--model", default="dagn-s", help="a model's name, or a checkpoint file (default: %(default)s)"
+        "--advice", type=Path, metavar="WORKDIR",
+        help="restore as dagn-pre bench advises in that folder: model, max_quality and strength, unless given here",
+    )  # fmt: skip
+    parser.add_argument(
+        "--advice-for", metavar="NAME", help="the model in WORKDIR that is meant (default: whose config has the same file name)"
     )
+    parser.add_argument("--model", help="a model's name, or a checkpoint file (default: dagn-s)")
     parser.add_argument("--device", help="of a transform: cpu, cuda, cuda:N or auto (default: cpu)")
     parser.add_argument(
         "--max-quality", type=int, metavar="QF", help="leave images of this quality or better (default: 90)"
@@ -51,16 +56,15 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.exists() and not args.overwrite:
         raise UsageError(f"{args.output} exists already; choose another file, or replace it with --overwrite")
-    options = {key: getattr(args, key) for key in ("device", "max_quality", "quality", "strength")}
+    given = {key: getattr(args, key) for key in ("model", "device", "max_quality", "quality", "strength")}
     changes = insert_file(
         args.config,
         args.output,
         where=args.where,
         compress=args.compress,
         restore=args.restore,
-        model=args.model,
         splits=args.splits,
-        **{key: value for key, value in options.items() if value is not None},
+        **{**advised(args), **{key: value for key, value in given.items() if value is not None}},
     )
     same = {}
     for path, *change in changes:  # most configs name one pipeline in several places
@@ -69,3 +73,21 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join([*paths, f"  before: {before}", f"  after:  {after}"]))
     print(f"wrote {args.output}")
     return 0
+
+
+def advised(args: argparse.Namespace) -> dict:
+    """What --advice says, as options of the insertion; {} without it."""
+    if args.advice is None:
+        if args.advice_for is not None:
+            raise UsageError("--advice-for chooses among the models of --advice: give that, too")
+        return {}
+    if not args.restore:
+        raise UsageError("--advice is about restoring, and --no-restore inserts none: give one of them")
+    if args.quality is not None:
+        raise UsageError("--assume-quality restores every image, and --advice says which: give one of them")
+    try:
+        from dagn_pre.benchmarks import advice
+    except ImportError as error:
+        raise DagnPreError(f'--advice needs the benchmarks extra ({error}): pip install "dagn-pre[benchmarks]"') from error
+
+    return advice.arguments(args.advice, args.config, args.advice_for, args.model)

@@ -24,8 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dagn_pre import codec
-    from dagn_pre.errors import DagnPreError, UsageError
-    from dagn_pre.images import find_images, header
+    from dagn_pre.cli import batch
+    from dagn_pre.errors import UsageError, printable
+    from dagn_pre.images import header, search, told_with_examples
     from dagn_pre.restorer import Restorer
     from dagn_pre.side_information import adapter
 
@@ -35,35 +36,52 @@ def run(options: argparse.Namespace) -> int:
     if options.side_weights:
         known = {(own := adapter.load(options.side_weights)).identity: own}
     codec.check_quality(options.qf)
-    paths = [path for given in options.files for path in (find_images(given) if given.is_dir() else [given])]
+    found = [search(given) if given.is_dir() else None for given in options.files]
+    paths = [path for given, inside in zip(options.files, found) for path in (inside.paths if inside else [given])]
     if not paths:
         raise UsageError(f"no images in {', '.join(map(str, options.files))}")
+    drawings = {path: options.output / f"{path.name}-features.png" for path in paths if features}  # a.jpg, a.png: one each
+    for path, drawing in drawings.items():
+        if (other := next(one for one in drawings if drawings[one] == drawing)) != path:
+            raise UsageError(f"{other} and {path} would both be drawn to {drawing}: give them in two calls")
+
+    def describe(path: Path) -> dict:
+        info = header(path)
+        row = {
+            "file": str(path),
+            "format": info.format,
+            "width": info.width,
+            "height": info.height,
+            "mode": info.mode,
+            "subsampling": info.subsampling,
+            "header_quality": info.quality.value if info.quality else None,
+            "standard_tables": info.quality.standard if info.quality else None,
+            "table_distance": round(info.quality.distance, 3) if info.quality else None,
+            "blind_quality": restorer.quality(path, blind=True).value,
+            "restored": restorer.restored_before(path),
+            "side_information": adapter.describe(path, known),
+        }
+        if features:
+            row["features"] = str(drawings[path])
+            features.draw(restorer, path, options.qf, drawings[path])
+        return row
+
     rows, failed = [], 0
     for path in paths:
         try:
-            info = header(path)
-            row = {
-                "file": str(path),
-                "format": info.format,
-                "width": info.width,
-                "height": info.height,
-                "mode": info.mode,
-                "subsampling": info.subsampling,
-                "header_quality": info.quality.value if info.quality else None,
-                "standard_tables": info.quality.standard if info.quality else None,
-                "blind_quality": restorer.quality(path, blind=True).value,
-                "side_information": adapter.describe(path, known),
-            }
-            if features:
-                row["features"] = str(options.output / f"{path.name}-features.png")  # a.jpg and a.png have one each
-                features.draw(restorer, path, options.qf, Path(row["features"]))
-        except DagnPreError as error:
+            with batch.told_warnings(path):
+                row = describe(path)
+        except UsageError:
+            raise
+        except Exception as error:  # whatever a decoder runs into
             failed += 1
-            row = {"file": str(path), "error": str(error)}
-            print(f"failed: {error}", file=sys.stderr)
+            row = {"file": str(path), "error": batch.report_failure(path, error)}
         rows.append(row)
         if not options.json and "error" not in row:
-            print(_line(row))
+            print(printable(_line(row)))
+    for inside in found:
+        if inside and inside.left_out:
+            print(printable(told_with_examples("left out", inside.left_out)), file=sys.stderr)
     if options.json:
         print(json.dumps(rows, indent=1))
     return 1 if failed else 0
@@ -84,9 +102,12 @@ def _line(row: dict) -> str:
     if row["subsampling"]:
         parts.append(row["subsampling"])
     if row["header_quality"] is not None:
-        tables = "" if row["standard_tables"] else " (nearest; tables are not IJG's)"
+        far = f"{row['table_distance']:.0%}"
+        tables = "" if row["standard_tables"] else f" (nearest; tables are not IJG's, their steps differ by {far} on average)"
         parts.append(f"header QF {row['header_quality']}{tables}")
     parts.append(f"blind QF {row['blind_quality']}")
+    if row["restored"]:
+        parts.append("restored by dagn-pre")
     side = row["side_information"]
     if side:
         found = "side information of {bytes} bytes, version {version} (weights {weights}, lambda {lambda:g}, {columns}x{rows})"

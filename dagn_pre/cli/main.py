@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
+import signal
 import sys
+from collections.abc import Iterator
 
 from dagn_pre import __version__
-from dagn_pre.errors import DagnPreError, UsageError
+from dagn_pre.errors import DagnPreError, UsageError, printable
 
 COMMANDS = (
     "restore",
@@ -21,6 +25,7 @@ COMMANDS = (
     "evaluate",
     "models",
     "train",
+    "adapt",
     "export",
     "cache",
 )
@@ -50,16 +55,41 @@ def main(arguments: list[str] | None = None) -> int:
     if " ".join(words[:2]) in COMMANDS:  # a command of two words
         words[:2] = [" ".join(words[:2])]
     options = build_parser().parse_args(words)
+    for stream in (sys.stdout, sys.stderr):  # names hold what an encoding, or every encoding, lacks
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return options.run(options)
+        with _terminated_as_interrupted():
+            return options.run(options)
     except (DagnPreError, OSError) as error:
         if options.debug:
             raise
-        print(f"dagn-pre {options.command}: {error}", file=sys.stderr)
+        print(printable(f"dagn-pre {options.command}: {error}"), file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print(f"dagn-pre {options.command}: interrupted; what was finished is kept", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, which docker and slurm send, ends the work as Ctrl-C does, so that no half-written file stays."""
+    process = os.getpid()
+
+    def interrupt(number: int, frame: object) -> None:
+        if os.getpid() == process:
+            raise KeyboardInterrupt
+        os._exit(128 + number)  # a forked worker, which inherits this
+
+    try:
+        former = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 if __name__ == "__main__":

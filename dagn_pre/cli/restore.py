@@ -13,7 +13,15 @@ EXAMPLE = "dagn-pre restore photos/ restored/ --max-quality 80"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     batch.add_arguments(parser)
-    parser.add_argument("--model", default="dagn-s", help="a name that `dagn-pre models` lists, or a checkpoint file")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument(
+        "--for",
+        dest="viewer",
+        choices=("models", "eyes"),
+        default="models",
+        help="who looks at the result (default: models, which takes dagn-s; eyes takes dagn-s-psnr)",
+    )
+    who.add_argument("--model", help="a name that `dagn-pre models` lists, or a checkpoint file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--max-quality", type=int, default=90, metavar="QF", help="leave images of this QF or more untouched")
     parser.add_argument(
@@ -30,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="with one model per QF, refuse images of a QF that none was trained for"
     )
+    parser.add_argument("--again", action="store_true", help="restore also what says that dagn-pre has restored it")
     side = parser.add_mutually_exclusive_group()
     side.add_argument("--side-weights", type=Path, metavar="F", help="weights of your own for the files' side information")
     side.add_argument("--no-side-info", action="store_true", help="ignore the files' side information")
@@ -40,37 +49,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from PIL import ImageOps
-
+    from dagn_pre import images, models
     from dagn_pre.errors import ImageError
-    from dagn_pre.files import atomic_path
-    from dagn_pre.images import JPEG_SUFFIXES, WRITABLE_SUFFIXES, Pixels, metadata, open_image, writer_options
+    from dagn_pre.metadata import Metadata, is_marked, orientation
     from dagn_pre.restorer import Restorer
     from dagn_pre.side_information import adapter
 
-    pairs = batch.plan(options.source, options.target, f".{options.format}", WRITABLE_SUFFIXES)
-    names = ("model", "device", "max_quality", "strength", "tile", "dtype", "strict", "assume_tables")
+    name = batch.exchanged(f".{options.format}", options.full_names)
+    planned = batch.plan(options.source, options.target, name, images.WRITABLE_SUFFIXES)
+    options.model = options.model or models.FOR[options.viewer]
+    names = ("model", "device", "max_quality", "strength", "tile", "dtype", "strict", "assume_tables", "strict_files", "again")
     side = options.side_weights or not options.no_side_info
     settings = {name: getattr(options, name) for name in names}
     restorer = Restorer(**settings, quality=options.assume_quality, side_information=side)
 
-    def work(source: Path, target: Path) -> str | None:
-        image = open_image(source)
+    def work(source: Path, target: Path) -> batch.Done:
+        image = images.open_image(source)
         image.filename = str(source)  # errors name it
         restored = restorer(image)
-        restored_at_all = restored is not image
+        restored_at_all, before = restored is not image, False
         if not restored_at_all:  # untouched: write the kind that a restored one would have
-            pixels = Pixels.of(image, str(source))
-            restored = pixels.rebuild(pixels.rgb)
-            restored.info = metadata(image)
-        if "A" in restored.mode and target.suffix.lower() in JPEG_SUFFIXES:
-            raise ImageError(f"{source}: has an alpha channel, which JPEG cannot hold; choose another --format")
-        upright = ImageOps.exif_transpose(restored)
-        settings = writer_options(target) | {key: upright.info[key] for key in ("exif", "icc_profile") if key in upright.info}
-        with atomic_path(target) as path:
-            upright.save(path, **settings)
+            pixels = images.Pixels.of(image, str(source))
+            restored, before = pixels.rebuild(pixels.rgb), is_marked(image, pixels.rgb)
+        if "A" in restored.mode and images.FORMATS[target.suffix.lower()] in images.OPAQUE:
+            raise ImageError(f"{source}: has an alpha channel, which {target.suffix} cannot hold; choose another format")
+        upright = images.turned(restored, orientation(image))
+        lost = images.save(upright, target, Metadata.of(image).upright(), mark=restored_at_all or before)
+        if before:
+            return batch.Done("written as they are (restored before; --again to restore again)", lost)
         used = restored_at_all and not options.no_side_info and adapter.carries(image)
         side = adapter.describe(source, restorer.adapters) if used else None
-        return side and ("without the side information it has" if side["error"] else "with side information")
+        how = side and (" without the side information it has" if side["error"] else " with side information")
+        return batch.Done(f"written{how or ''}", lost)
 
-    return batch.run(pairs, work, options.overwrite)
+    return batch.run(planned, work, options.overwrite)

@@ -12,7 +12,7 @@ EXAMPLE = "dagn-pre strip photos/ plain/"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    batch.add_arguments(parser)
+    batch.add_arguments(parser, new_suffix=False)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,10 +20,11 @@ def run(options: argparse.Namespace) -> int:
     from dagn_pre.images import JPEG_SUFFIXES
     from dagn_pre.side_information import segment
 
-    def work(source: Path, target: Path) -> None:
+    def work(source: Path, target: Path) -> batch.Done:
         write_atomic(target, segment.strip(source.read_bytes()))
+        return batch.Done()
 
-    pairs = batch.plan(options.source, options.target, ".jpg", JPEG_SUFFIXES)
-    if options.source.is_dir():  # names stay, and other formats have nothing to strip
-        pairs = [(source, target.with_name(source.name)) for source, target in pairs if source.suffix.lower() in JPEG_SUFFIXES]
-    return batch.run(pairs, work, options.overwrite)
+    # Names stay, and other formats have nothing to strip.
+    readable = frozenset(JPEG_SUFFIXES)
+    planned = batch.plan(options.source, options.target, lambda path: path.name, JPEG_SUFFIXES, readable)
+    return batch.run(planned, work, options.overwrite)

@@ -25,6 +25,7 @@ from dagn_pre.side_information import coder
 from dagn_pre.side_information.segment import IDENTIFIER, Layout, Message, SegmentError
 
 FOLDER = models.SHIPPED / "side_information"
+TRUNK = models.FOR["eyes"]  # the restorer that the shipped ones are for
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +181,8 @@ def read(jpeg: bytes, known: Known, height: int, width: int) -> tuple[Adapter, n
     if (layout.height, layout.width) != (height, width):
         raise SegmentError(f"side information of {layout.width}x{layout.height} pixels, not {width}x{height}")
     if message.model not in known:
+        if message.model in {load(path).identity for path in FOLDER.glob("*.safetensors")}:
+            raise SegmentError(f"side information for {TRUNK}, another restorer; take that one (restore --for eyes)")
         raise SegmentError(f"side information for weights {message.model.hex()}, which are not here")
     adapter = known[message.model]
     return adapter, adapter.decoded(message, height, width)

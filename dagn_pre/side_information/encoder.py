@@ -23,7 +23,7 @@ class SideInformationEncoder:
     Args:
         model: the restorer that the receiver uses, a name or a weights file.
         lambda_rate: of the shipped weights for it, those trained with the nearest lambda: a higher one makes smaller files.
-            For dagn-s it is the share of the JPEG's MSE that a bit of every symbol had to win. None: the middle one.
+            For dagn-s-psnr it is the share of the JPEG's MSE that a bit of every symbol had to win. None: the middle one.
         weights: a file of side information's weights instead.
 
     Raises:
@@ -34,7 +34,7 @@ class SideInformationEncoder:
     """
 
     def __init__(
-        self, model: str | Path = "dagn-s", lambda_rate: float | None = None, weights: str | Path | None = None
+        self, model: str | Path = adapter.TRUNK, lambda_rate: float | None = None, weights: str | Path | None = None
     ) -> None:
         if weights is not None and lambda_rate is not None:
             raise UsageError("lambda chooses among the shipped weights of side information, and weights are given")

@@ -6,18 +6,16 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dagn_pre.codec import APP15, FRAMES, Segment, segments
 from dagn_pre.errors import ImageError
 
-MARKER = 0xEF  # APP15
+MARKER = APP15
 IDENTIFIER = b"DAGN\0"
 VERSION = 1
 CHUNK = 65533 - len(IDENTIFIER) - 3  # bytes of the message that one segment holds
 MAX_MESSAGE = 255 * CHUNK
 FIXED = 12  # bytes of a message beside the coded symbols
 OVERHEAD = FIXED + 4 + len(IDENTIFIER) + 3  # bytes in a file beside the coded symbols, in one segment
-
-SOI, EOI, SOS, APP0, COM, TEM = 0xD8, 0xD9, 0xDA, 0xE0, 0xFE, 0x01
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..SOF15; the others there are DHT, JPG and DAC
 
 
 class SegmentError(ImageError):
@@ -60,51 +58,16 @@ def _checksum(body: bytes, picture: int) -> bytes:
     return zlib.crc32(body, picture).to_bytes(4, "big")
 
 
-@dataclass(frozen=True)
-class _Segment:
-    """One marker segment: where it starts (at its 0xFF) and ends, its marker's second byte, and its data after the length."""
-
-    start: int
-    stop: int
-    marker: int
-    data: bytes
-
-    @property
-    def ours(self) -> bool:
-        return self.marker == MARKER and self.data.startswith(IDENTIFIER)
-
-    @property
-    def metadata(self) -> bool:
-        """APPn and COM: no part of the picture."""
-        return APP0 <= self.marker <= MARKER or self.marker == COM
+def _segments(jpeg: bytes) -> Iterator[Segment]:
+    """:func:`dagn_pre.codec.segments`; raises SegmentError."""
+    try:
+        yield from segments(jpeg)
+    except ImageError as error:
+        raise SegmentError(str(error)) from error
 
 
-def _segments(jpeg: bytes) -> Iterator[_Segment]:
-    """The marker segments between SOI and the first scan.
-
-    Raises:
-        SegmentError: no JPEG, or a length that leads out of the file.
-    """
-    if jpeg[:2] != bytes((0xFF, SOI)):
-        raise SegmentError("is no JPEG")
-    position = 2
-    while True:
-        start = position
-        while jpeg[position : position + 1] == b"\xff":  # fill bytes
-            position += 1
-        if position == start or position + 3 > len(jpeg):
-            raise SegmentError("its JPEG header is damaged")
-        marker = jpeg[position]
-        position += 1
-        if marker == SOS:
-            return
-        if marker in (SOI, EOI, TEM) or 0xD0 <= marker <= 0xD7:
-            raise SegmentError("its JPEG header is damaged")
-        length = int.from_bytes(jpeg[position : position + 2], "big")
-        if length < 2 or position + length > len(jpeg):
-            raise SegmentError("its JPEG header is damaged")
-        yield _Segment(start, position + length, marker, jpeg[position + 2 : position + length])
-        position += length
+def _ours(segment: Segment) -> bool:
+    return segment.marker == MARKER and segment.data.startswith(IDENTIFIER)
 
 
 @dataclass(frozen=True)
@@ -133,7 +96,7 @@ class Layout:
         insertion, parts, end = None, [], 2
         for segment in _segments(jpeg):
             end = segment.stop
-            if segment.ours:
+            if _ours(segment):
                 parts.append(segment.data[len(IDENTIFIER) :])
                 count += segment.stop - segment.start
             if not segment.metadata:
@@ -194,7 +157,7 @@ def strip(jpeg: bytes) -> bytes:
     """
     kept, position = [], 0
     for segment in _segments(jpeg):
-        if segment.ours:
+        if _ours(segment):
             kept.append(jpeg[position : segment.start])
             position = segment.stop
     return b"".join([*kept, jpeg[position:]])

@@ -6,9 +6,11 @@
     network     DAGNConfig as a dictionary
     config      the run's configuration as JSON
     metrics     the last validation's figures
-    history     what made the encoders: {stage: {"steps", "images", "config_sha256"}}
+    history     what made it: {stage: {"steps", "images", "minutes", "config_sha256"}}; of stage semantic also "teachers"
     state_dict  the weights to use: the average where one is kept
-    and, for --resume: ema_state_dict, optimizer, param_schedulers, rng
+    best        where a run keeps its best weights: {"step", "metrics", "state_dict", ...} of those to use instead
+    first       the figures before the first step, where they are measured
+    and, for --resume: ema_state_dict, optimizer, param_schedulers, rng, seconds
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 
@@ -25,12 +27,22 @@ from dagn_pre.files import atomic_path
 
 FORMAT = "dagn-pre-checkpoint-1"
 PATHS = ("data", "validation", "insensitive_from", "sensitive_from", "load_from", "trunk")  # name places, not settings
+TEACHER_PATHS = ("config", "checkpoint", "weights")  # of a teacher: files, whose names are settings and whose folders are not
+
+
+def settings(config: str) -> dict:
+    """A configuration (JSON) without what names places: alike on every machine."""
+    values = {key: value for key, value in json.loads(config).items() if key not in PATHS}
+    for spec in values.get("teachers", {}).values():
+        for key in TEACHER_PATHS:
+            if isinstance(spec.get(key), str) and "::" not in spec[key]:  # mmdet::... is of the host
+                spec[key] = PurePath(spec[key]).name
+    return values
 
 
 def config_hash(config: str) -> str:
-    """SHA-256 of a configuration (JSON) without the keys that name places: alike on every machine."""
-    values = {key: value for key, value in json.loads(config).items() if key not in PATHS}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of a configuration's :func:`settings`."""
+    return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()
 
 
 def step_of(path: Path) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,18 @@ from dagn_pre.images import find_images
 BLOCK = 8  # JPEG's block; crops of patch + 8 let the grid fall anywhere
 Quality = Callable[[np.random.Generator], int]
 Patch = int | Sequence[tuple[float, int]]
+
+
+def read_photographs(paths: Iterable[Path], patch: int) -> Iterator[tuple[Path, np.ndarray | str]]:
+    """Each path with its (H, W, 3) RGB uint8 array, or with why it was left out: not readable, or too small for a patch."""
+    for path in paths:
+        try:
+            image = codec.decode(path.read_bytes())
+        except (ImageError, OSError) as error:
+            yield path, str(error)
+            continue
+        small = min(image.shape[:2]) < patch + BLOCK
+        yield path, f"{image.shape[1]}x{image.shape[0]}, smaller than {patch + BLOCK} pixels" if small else image
 
 
 def load_photographs(folders: Sequence[str | Path], patch: int) -> tuple[list[np.ndarray], list[str]]:
@@ -34,16 +47,11 @@ def load_photographs(folders: Sequence[str | Path], patch: int) -> tuple[list[np
         paths = find_images(folder)
         if not paths:
             raise UsageError(f"{folder}: no images in it")
-        for path in paths:
-            try:
-                image = codec.decode(path.read_bytes())
-            except (ImageError, OSError) as error:
-                skipped.append(f"{path}: {error}")
-                continue
-            if min(image.shape[:2]) < patch + BLOCK:
-                skipped.append(f"{path}: {image.shape[1]}x{image.shape[0]}, smaller than {patch + BLOCK} pixels")
-                continue
-            photographs.append(image)
+        for path, found in read_photographs(paths, patch):
+            if isinstance(found, str):
+                skipped.append(f"{path}: {found}")
+            else:
+                photographs.append(found)
     if not photographs:
         reasons = f"; the first of {len(skipped)} left out: {skipped[0]}" if skipped else ""
         raise UsageError(f"no usable image in {', '.join(map(str, folders))}{reasons}")
@@ -64,18 +72,28 @@ def one_of(rng: np.random.Generator, qualities: Sequence[int]) -> int:
     return int(rng.choice(qualities))
 
 
+def low_more_often(rng: np.random.Generator, low: int, high: int) -> int:
+    """``low``..``high``, uniform in the logarithm: from 10 to 20 as often as from 40 to 80, as JPEG's damage goes."""
+    return int(np.exp(rng.uniform(np.log(low), np.log(high + 1))))
+
+
 RECIPES: dict[str, Quality] = {"restoration": restoration_quality, "uniform": uniform_quality}
 
 
 def quality_recipe(value: str | Sequence[int]) -> Quality:
-    """The draw of a pair's QF: a name in RECIPES, or a list to choose from evenly.
+    """The draw of a pair's QF: a name in RECIPES, "10..90" for :func:`low_more_often`, or a list to choose from evenly.
 
     Raises:
         UsageError: neither.
     """
     if isinstance(value, str):
+        if ends := re.fullmatch(r"(\d+)\.\.(\d+)", value):
+            low, high = (codec.check_quality(int(end)) for end in ends.groups())
+            if low > high:
+                raise UsageError(f"qualities must rise, from the lowest QF to the highest, not {value}")
+            return partial(low_more_often, low=low, high=high)
         if value not in RECIPES:
-            raise UsageError(f"qualities must be one of {', '.join(RECIPES)} or a list of QFs, not {value!r}")
+            raise UsageError(f"qualities must be one of {', '.join(RECIPES)}, LOW..HIGH or a list of QFs, not {value!r}")
         return RECIPES[value]
     return partial(one_of, qualities=[codec.check_quality(quality) for quality in value])
 
@@ -111,6 +129,7 @@ class JPEGPairs(Pairs):
         p_444: how often chroma is not subsampled (else 4:2:0).
         p_second: how often the crop has been a JPEG before, of another QF and with another grid; the QF returned is the last.
         aligned: cut at the corner always, for networks that work on the file's blocks.
+        turns: by quarters; without, crops are only mirrored.
     """
 
     def __init__(
@@ -124,8 +143,9 @@ class JPEGPairs(Pairs):
         p_444: float = 0.0,
         p_second: float = 0.0,
         aligned: bool = False,
+        turns: bool = True,
     ) -> None:
-        self.aligned = aligned
+        self.aligned, self.turns = aligned, turns
         self.photographs, self.length, self.quality, self.seed, self.group = photographs, length, quality, seed, group
         self.schedule, self.p_444, self.p_second = patch_schedule(patch), p_444, p_second
         areas = np.array([image.shape[0] * image.shape[1] for image in photographs], dtype=np.float64)
@@ -145,7 +165,8 @@ class JPEGPairs(Pairs):
         image = self.photographs[chosen]
         size = patch + BLOCK
         top, left = (int(rng.integers(0, side - size + 1)) for side in image.shape[:2])
-        crop = np.rot90(image[top : top + size, left : left + size], int(rng.integers(4)))
+        turn = int(rng.integers(4))  # drawn in any case: what follows is the same
+        crop = np.rot90(image[top : top + size, left : left + size], turn if self.turns else 0)
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
         crop = np.ascontiguousarray(crop)

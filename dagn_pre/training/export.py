@@ -41,7 +41,7 @@ def export(source: str | Path, output: str | Path, dtype: str = "float16") -> Pa
         model, metadata = weights.load(Path(source))
         card = metadata.card
     else:
-        state = checkpoint.read(source)
+        state = best(checkpoint.read(source))
         if state["stage"] == "side":
             model, card = _side_information(source, state, output, dtype)
         elif state["stage"] == "semantic":
@@ -51,6 +51,11 @@ def export(source: str | Path, output: str | Path, dtype: str = "float16") -> Pa
     card = {**card, "name": output.stem, "version": __version__, "dtype": dtype}
     weights.save(output, model, None, card, DTYPES[dtype])
     return output
+
+
+def best(state: dict) -> dict:
+    """A checkpoint's contents with the best weights, their step and figures in place of the last, where the run kept them."""
+    return {**state, **{key: state["best"][key] for key in ("step", "metrics", "state_dict")}} if "best" in state else state
 
 
 def _card(state: dict) -> dict:
@@ -86,7 +91,8 @@ def _semantic(source: str | Path, state: dict) -> tuple[RestorationModel, dict]:
     stage = torch.nn.ModuleDict({"model": model})
     weights.check_keys(stage.state_dict(), state["state_dict"], f"{source}: a checkpoint of stage semantic, for export,")
     stage.load_state_dict(state["state_dict"])
-    return model, {**_card(state), "trunk": models.fingerprint(settings["trunk"]), "teachers": list(settings["teachers"])}
+    card = {**_card(state), "trunk": models.fingerprint(settings["trunk"]), "teachers": list(settings["teachers"])}
+    return model, card | ({"metrics_before": state["first"]} if "first" in state else {})
 
 
 def _side_information(source: str | Path, state: dict, output: Path, dtype: str) -> tuple[SideInformation, dict]:

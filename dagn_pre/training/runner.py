@@ -7,7 +7,7 @@ import atexit
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,19 +19,20 @@ from mmengine.dataset import DefaultSampler
 from mmengine.device import get_device
 from mmengine.dist import get_dist_info, init_dist, is_distributed
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.hooks import EMAHook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPERS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from dagn_pre import architectures, metrics, weights
-from dagn_pre.errors import TrainingError, UsageError
+from dagn_pre.errors import UsageError
 from dagn_pre.files import write_atomic
 from dagn_pre.training import checkpoint
 from dagn_pre.training.data import JPEGPairs, StepBatches, ValidationPairs, loader, quality_recipe
+from dagn_pre.training.loops import KeepBest, StepLoop, TimedLoop
 from dagn_pre.training.peers import PeerStage
 from dagn_pre.training.semantic import SemanticStage
 from dagn_pre.training.side_information import SideInformationStage
@@ -90,95 +91,6 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 
-class StepLoop(BaseLoop):
-    """Steps from where the checkpoint left off to ``max_iters``; validates, then saves; measures its wait for data.
-
-    Of what mmengine's hooks see, it is an ``IterBasedTrainLoop``; that one would decode all data already seen to resume.
-    """
-
-    max_epochs, epoch, val_begin = 1, 0, 1
-    stop_training = False
-
-    def __init__(
-        self, runner: StageRunner, dataloader: DataLoader, max_iters: int, val_interval: int, save_interval: int
-    ) -> None:
-        super().__init__(runner, dataloader)
-        self.max_iters, self.val_interval, self.save_interval = max_iters, val_interval, save_interval
-        self._iter = self._epoch = 0
-
-    @property
-    def iter(self) -> int:
-        return self._iter
-
-    def run(self) -> nn.Module:
-        """Train.
-
-        Raises:
-            TrainingError: a loss or gradient is not finite, a data worker died, or a checkpoint cannot be written.
-        """
-        runner = self.runner
-        for hook in ("before_train", "before_train_epoch"):
-            runner.call_hook(hook)
-        self.dataloader.batch_sampler.first_step = self._iter
-        try:
-            self._steps()
-        except FloatingPointError as error:
-            raise self._stopped(error) from error
-        except RuntimeError as error:
-            if "DataLoader worker" in str(error):
-                raise self._stopped(f"a data worker died ({str(error).splitlines()[0]})") from error
-            if "non-finite" in str(error):
-                raise self._stopped("a gradient is not finite") from error
-            raise
-        for hook in ("after_train_epoch", "after_train"):
-            runner.call_hook(hook)
-        return runner.model
-
-    def _stopped(self, reason: object) -> TrainingError:
-        found = checkpoint.latest(Path(self.runner.work_dir))
-        kept = f"{found} holds the last good state, --resume continues from it" if found else "there is no checkpoint yet"
-        return TrainingError(f"stopped at step {self._iter}: {reason}; {kept}")
-
-    def _steps(self) -> None:
-        runner, hub = self.runner, self.runner.message_hub
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        cores = min(cores, runner.world_size * (torch.get_num_threads() + self.dataloader.num_workers))
-        patches = runner.world_size * self.dataloader.batch_sampler.batch
-        seconds, waited, first = 0.0, 0.0, self._iter
-        batches = iter(self.dataloader)
-        while self._iter < self.max_iters:
-            runner.model.train()
-            started = time.perf_counter()
-            batch = next(batches)
-            wait = time.perf_counter() - started
-            runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
-            runner.stage.step = self._iter
-            outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
-            spent = time.perf_counter() - started
-            hub.update_scalar("train/data_wait", wait / spent)
-            hub.update_scalar("train/patches_per_core_second", patches / spent / cores)
-            seconds, waited = seconds + spent, waited + wait
-            runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=batch, outputs=outputs)
-            self._iter += 1
-            self._after_step()
-        if self._iter > first:  # validating and saving are left out
-            rate = patches * (self._iter - first) / seconds
-            runner.logger.info(
-                f"{self._iter - first} steps in {seconds / 60:.1f} min: {rate:.1f} patches per second, {rate / cores:.1f} per "
-                f"core ({cores} cores), {waited / seconds:.1%} of the time waiting for data"
-            )
-
-    def _after_step(self) -> None:
-        runner, last = self.runner, self._iter == self.max_iters
-        if runner.val_loop is not None and (last or self._iter % self.val_interval == 0):
-            runner.metrics = runner.val_loop.run()
-        if last:
-            with runner.averaged():
-                runner.stage.finish(runner.photographs, runner.cfg.vector_images, runner.cfg.settle_steps)
-        if last or self._iter % self.save_interval == 0:
-            runner.save()
-
-
 class StageRunner(Runner):
     """One stage from its configuration (``configs/base.py`` lists the keys).
 
@@ -186,6 +98,7 @@ class StageRunner(Runner):
         photographs, held_out: (H, W, 3) uint8 RGB, to learn from and to validate on.
         resume: continue from the newest checkpoint in ``work_dir``, where there is one.
         launcher: none, pytorch (torchrun) or slurm.
+        hooks: mmengine's, beside those of the configuration.
 
     Raises:
         UsageError: ``work_dir`` holds another run, or a key has a value that it cannot have.
@@ -200,9 +113,14 @@ class StageRunner(Runner):
         held_out: list[np.ndarray],
         resume: bool = False,
         launcher: str = "none",
+        hooks: Sequence[Hook] = (),
     ) -> None:
         if config.amp not in AMP:
             raise UsageError(f"amp must be one of {AMP}, not {config.amp!r}")
+        if config.minutes is not None and (not config.minutes > 0 or launcher != "none"):
+            raise UsageError("minutes must be positive, and bound a run of one process alone: clocks differ")
+        if config.patience is not None and not held_out:
+            raise UsageError("patience needs images to validate on")
         if not resume and checkpoint.latest(work_dir):
             raise UsageError(f"{work_dir} holds checkpoints of another run; continue it with --resume or choose another folder")
         self.photographs, self.metrics, self.history = photographs, {}, {}
@@ -219,6 +137,7 @@ class StageRunner(Runner):
             config.p_444,
             config.p_second,
             config.aligned,
+            config.turns,
         )
         batches = StepBatches(config.steps, config.batch, rank, processes)
         stage = STAGES[config.stage]
@@ -233,24 +152,25 @@ class StageRunner(Runner):
             }
         backends = [{"type": "LocalVisBackend"}] + [{"type": "TensorboardVisBackend"}] * bool(config.tensorboard)
         average = [] if config.ema_decay is None else [self._average(config.ema_decay)]
+        best = [] if config.patience is None else [KeepBest(config.patience)]
+        loop = {"max_iters": config.steps, "validate_first": config.patience is not None}
+        if config.minutes is None:
+            loop |= {"type": StepLoop, "val_interval": config.validate_every, "save_interval": config.save_every}
+        else:
+            loop |= {"type": TimedLoop, "minutes": config.minutes}
         super().__init__(
             model={"type": stage, "config": architectures.config(config.architecture, config.network.to_dict()), **options},
             work_dir=str(work_dir),
             train_dataloader=loader(pairs, batches, config.workers),
-            train_cfg={
-                "type": StepLoop,
-                "max_iters": config.steps,
-                "val_interval": config.validate_every,
-                "save_interval": config.save_every,
-            },
+            train_cfg=loop,
             optim_wrapper={"type": "OptimWrapper", "optimizer": {"type": "Adam"}},  # build_optim_wrapper makes them
-            param_scheduler=schedule(config.steps, config.warmup),
+            param_scheduler=schedule(config.steps, config.warmup) if config.minutes is None else [],
             default_hooks={
                 "checkpoint": None,
                 "sampler_seed": None,
                 "logger": {"type": "LoggerHook", "interval": config.log_every},
             },
-            custom_hooks=average,
+            custom_hooks=[*average, *best, *hooks],
             resume=resume,
             load_from=config.load_from,
             launcher=launcher,
@@ -322,12 +242,14 @@ class StageRunner(Runner):
         """Write this step's checkpoint (the first process alone)."""
         if self.rank != 0:
             return
-        step = self.iter
-        made = {"steps": step, "images": len(self.photographs), "config_sha256": checkpoint.config_hash(self.config_json)}
+        step, seconds = self.iter, self.train_loop.seconds
+        made = {"steps": step, "images": len(self.photographs), "minutes": round(seconds / 60, 2)}
+        made |= {"config_sha256": checkpoint.config_hash(self.config_json), **self.stage.records()}
         state = {
             "format": checkpoint.FORMAT,
             "stage": self.cfg.stage,
             "step": step,
+            "seconds": seconds,
             "architecture": self.cfg.architecture,
             "network": self.cfg.network.to_dict(),
             "config": self.config_json,
@@ -387,7 +309,7 @@ class StageRunner(Runner):
         if torch.cuda.is_available() and state["rng"]["cuda"]:
             torch.cuda.set_rng_state_all(state["rng"]["cuda"])
         self.metrics = state["metrics"]
-        self.train_loop._iter = state["step"]
+        self.train_loop.resume(state["step"], state.get("seconds", 0.0))
         self.logger.info(f"continuing {path} at step {state['step']} of {self.cfg.steps}")
 
 

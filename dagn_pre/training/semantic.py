@@ -28,6 +28,13 @@ from dagn_pre.training.stages import Losses, Stage, narrowed, working_dtype
 ENCODERS = ("network.encoder_ci", "network.encoder_cs", "quality")  # of a DAGN: stage 1's, and P_qf reads one of them
 
 
+class Frozen(dict):
+    """The teachers, which an average of the stage's weights shares instead of copying them."""
+
+    def __deepcopy__(self, memo: dict) -> Frozen:
+        return self
+
+
 class SemanticStage(Stage):
     """A restorer that learns under pixels and teachers; its batch norm is folded, its encoders and P_qf stay (``frozen``).
 
@@ -63,10 +70,10 @@ class SemanticStage(Stage):
         model = models.load(trunk).model
         if not isinstance(getattr(model, "config", None), NetworkConfig):
             raise UsageError(f"{trunk} is not one of our networks, so it cannot be trained on")
-        self_weights = {name: float(spec.get("weight", 1.0)) for name, spec in teachers.items()}
-        wrong = [name for name, weight in self_weights.items() if not weight > 0]
+        shares = {name: float(spec.get("weight", 1.0)) for name, spec in teachers.items()}
+        wrong = [name for name, weight in shares.items() if not weight > 0]
         if wrong:
-            raise ConfigError(f"teacher {wrong[0]}: weight must be positive, not {self_weights[wrong[0]]}")
+            raise ConfigError(f"teacher {wrong[0]}: weight must be positive, not {shares[wrong[0]]}")
         if per_step is not None and not 1 <= per_step <= len(teachers):
             raise ConfigError(f"per_step must lie in 1..{len(teachers)}, the teachers' number, or be None, not {per_step!r}")
         made = {name: making.build(name, teachers[name]) for name in making.names(teachers)}
@@ -78,14 +85,21 @@ class SemanticStage(Stage):
             parameter.requires_grad_(name not in held)
         super().__init__({"model": model}, **options)
         # Not among the stage's modules: checkpoints hold what learns, and the teachers are files of their own.
-        self._teachers = {name: teacher.to(memory_format=self.data_preprocessor.layout) for name, teacher in made.items()}
-        self.weights = self_weights
+        self._teachers = Frozen((name, one.to(memory_format=self.data_preprocessor.layout)) for name, one in made.items())
+        self._described = {name: making.describe(spec) for name, spec in teachers.items()}
+        self.weights = shares
         self.lambda_pixels, self.power, self.by_channel, self.per_step = lambda_pixels, power, by_channel, per_step
 
     def _apply(self, fn, recurse: bool = True) -> nn.Module:
         for teacher in getattr(self, "_teachers", {}).values():
             teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+    def check_teachers(self, dtype: torch.dtype) -> None:
+        """Raise ConfigError unless all teachers work, and let gradients through, under autocast to ``dtype``."""
+        with torch.autocast(next(self.parameters()).device.type, dtype):
+            for teacher in self._teachers.values():
+                making.check_gradients(teacher)
 
     def train(self, mode: bool = True) -> SemanticStage:
         super().train(mode)
@@ -104,19 +118,37 @@ class SemanticStage(Stage):
             guidance = narrowed(guidance, working_dtype(compressed))
         return self.model.restore(compressed, guidance).float()
 
+    def distance(self, name: str, found: Mapping[str, Tensor], aim: Mapping[str, Tensor]) -> Tensor:
+        """How far a teacher's features of an image are from those of its original.
+
+        Raises:
+            FloatingPointError: not finite; the teacher and the layer are named.
+        """
+        value = making.distance(found, aim, self.power, self.by_channel)
+        if not value.isfinite():
+            at_fault = {"an original": making.not_finite(aim), "its JPEG or what was restored": making.not_finite(found)}
+            told = [f"layer {layer!r} for {what}" for what, layer in at_fault.items() if layer is not None]
+            raise FloatingPointError(f"teacher {name} gives NaN or infinity in {(told or ['its distances'])[0]}")
+        return value
+
     def distances(self, images: Tensor, original: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """{teacher: distance of ``images`` from ``original`` in its features}, float32 scalars; of those named, or of all."""
+        """{teacher: distance of ``images`` from ``original`` in its features}, float32 scalars; of those named, or of all.
+
+        Raises:
+            FloatingPointError: see :meth:`distance`.
+        """
         found = {}
         for name in names or self._teachers:
-            teacher = self._teachers[name]
             with torch.no_grad():
-                aim = teacher(original)
-            found[name] = making.distance(teacher(images), aim, self.power, self.by_channel)
+                aim = self._teachers[name](original)
+            found[name] = self.distance(name, self._teachers[name](images), aim)
         return found
 
     def losses(self, compressed: Tensor, original: Tensor, quality: Tensor) -> Losses:
         output = self.restored(compressed, quality)
         pixels = F.l1_loss(output, original)
+        if not pixels.isfinite():  # or a teacher would take the blame
+            raise FloatingPointError("the restored image is not finite")
         asked = random.Random(self.step).sample(list(self._teachers), self.per_step) if self.per_step else list(self._teachers)
         found = self.distances(output, original, asked)
         total = sum(self.weights[name] for name in asked)
@@ -127,9 +159,26 @@ class SemanticStage(Stage):
         padded = self.model.pad(compressed)
         return self.restored(padded, quality)[..., : compressed.shape[-2], : compressed.shape[-1]]
 
+    @torch.no_grad()
     def measures(self, compressed: Tensor, original: Tensor, restored: Tensor) -> dict[str, float]:
-        """{"distance_TEACHER": the restored image's distance as a share of the JPEG's}, images padded to the stride."""
-        padded = [self.model.pad(image) for image in (compressed, original, restored)]
-        with torch.no_grad():
-            before, after = (self.distances(images, padded[1]) for images in (padded[0], padded[2]))
-        return {f"distance_{name}": (after[name] / before[name].clamp_min(1e-12)).item() for name in after}
+        """What the teachers see in one image, padded to the stride: {"distance_TEACHER": the restored image's distance as a
+        share of the JPEG's, and "same_TEACHER", "same_JPEG_TEACHER": :func:`dagn_pre.training.teachers.same` of the restored
+        image and of the JPEG, where the teacher has class scores}."""
+        device, measured = next(self.parameters()).device, {}
+        seen = [self.model.pad(image.to(device)) for image in (original, compressed, restored)]
+        for name, teacher in self._teachers.items():
+            aim, jpeg, output = map(teacher, seen)
+            before, after = (self.distance(name, found, aim) for found in (jpeg, output))
+            measured[f"distance_{name}"] = (after / before.clamp_min(1e-12)).item()
+            if (agreement := making.same(teacher, output, aim)) is not None:
+                measured[f"same_{name}"] = agreement.item()
+                measured[f"same_JPEG_{name}"] = making.same(teacher, jpeg, aim).item()
+        return measured
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """The agreement, 1 - distance, over all teachers and QFs."""
+        found = [value for name, value in metrics.items() if name.startswith("distance_")]
+        return 1 - sum(found) / len(found)
+
+    def records(self) -> dict:
+        return {"teachers": self._described}

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,6 +87,14 @@ class Stage(BaseModel):
 
     def measures(self, compressed: Tensor, original: Tensor, restored: Tensor) -> dict[str, float]:
         """{name: figure} of one validation image beside PSNR; (1, 3, H, W) float32, RGB in [0, 1]. Here none."""
+        return {}
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """A validation's figures in one that rises as the stage gets better: here the mean gain in PSNR."""
+        return float(np.mean([value for name, value in metrics.items() if name.startswith("psnr_gain_")]))
+
+    def records(self) -> dict:
+        """What a checkpoint's ``history`` says of the stage beside steps, images and configuration; plain values."""
         return {}
 
     def compiled(self) -> list[tuple[nn.Module, str]]:

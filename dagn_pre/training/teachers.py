@@ -13,13 +13,17 @@ Detectors and segmenters of OpenMMLab: ``dagn_pre.integrations.openmmlab.teacher
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from mmengine.device import get_device
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dagn_pre.errors import ConfigError, DagnPreError, UsageError, WeightsError
 
@@ -31,11 +35,17 @@ class Teacher(nn.Module):
     """Features of a frozen network in eval mode, at named layers.
 
     Args:
-        network: takes (B, 3, H, W) images, normalised.
+        network: takes (B, 3, H, W) images, normalised; errors call it by its ``title``, or by its class.
         layers: names of its sub-modules, as ``named_modules`` gives them; where one returns several maps, each counts. ""
             is the network itself.
         mean, std: of the channels, on the scale of 0..255, in the order in which the network takes them.
         bgr: whether it takes blue first.
+        scale: images are resized by this factor first, as the network's own pipeline would: features depend on the size of
+            things.
+        divisor: sides are padded to multiples of it, by replication.
+        scores: names of those layers or maps that hold the network's own class scores before softmax or sigmoid, classes in
+            dimension 1; :func:`same` compares them.
+        exclusive: whether a place has one class (softmax) or any number of them (sigmoid).
 
     Shape:
         input (B, 3, H, W) float, RGB in [0, 1]; output {name: (B, ...) float}, the layers' outputs.
@@ -51,19 +61,26 @@ class Teacher(nn.Module):
         mean: Sequence[float] = IMAGENET[0],
         std: Sequence[float] = IMAGENET[1],
         bgr: bool = False,
+        scale: float = 1.0,
+        divisor: int = 1,
+        scores: Sequence[str] = (),
+        exclusive: bool = True,
     ) -> None:
         super().__init__()
+        if not 0 < scale <= 16:
+            raise ConfigError(f"scale must lie above 0 and be 16 at most, not {scale}")
         modules = dict(network.named_modules())
         missing = [name for name in layers if name not in modules]
         if missing or not layers:
             has = [name for name in modules if name and name.count(".") < 2]
             more = ", ..." if len(has) > 12 else ""
             what = f"no layer {missing[0]!r}" if missing else "no layers named"
-            raise ConfigError(f"{type(network).__name__}: {what}; it has {', '.join(has[:12])}{more}")
+            title = getattr(network, "title", type(network).__name__)
+            raise ConfigError(f"{title}: {what}; it has {', '.join(has[:12])}{more}")
         self.network = network
         network.eval()  # mmdet's backbones return None
         network.requires_grad_(False)
-        self.bgr = bgr
+        self.bgr, self.scale, self.divisor, self.scores, self.exclusive = bgr, scale, divisor, tuple(scores), exclusive
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self._found: dict[str, Tensor] = {}
@@ -81,6 +98,12 @@ class Teacher(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         images = images.flip(1) if self.bgr else images
+        if self.scale != 1:
+            size = [max(1, round(side * self.scale)) for side in images.shape[-2:]]
+            images = F.interpolate(images, size, mode="bilinear", align_corners=False)
+        height, width = images.shape[-2:]
+        if height % self.divisor or width % self.divisor:
+            images = F.pad(images, (0, -width % self.divisor, 0, -height % self.divisor), mode="replicate")
         self._found.clear()
         self.network((images * 255 - self.mean) / self.std)
         found = dict(self._found)
@@ -126,8 +149,39 @@ def distance(found: Mapping[str, Tensor], target: Mapping[str, Tensor], power: i
     return total / len(target)
 
 
+def same(teacher: Teacher, found: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor | None:
+    """How far a network's own class scores agree with those on the target, 0..1; None where no layer holds them.
+
+    Where classes exclude each other: the share of places whose highest class is the target's. Otherwise: the sum over places
+    and classes of the lower of both probabilities, over the sum of the higher one.
+    """
+    names = [name for name in target if any(f"{name}.".startswith(f"{scores}.") for scores in teacher.scores)]
+    if not names:
+        return None
+    if teacher.exclusive and all(target[name].shape[1] > 1 for name in names):
+        return torch.cat([(found[name].argmax(1) == target[name].argmax(1)).float().flatten() for name in names]).mean()
+    pairs = [(found[name].float().sigmoid(), target[name].float().sigmoid()) for name in names]
+    return sum(torch.minimum(a, b).sum() for a, b in pairs) / sum(torch.maximum(a, b).sum() for a, b in pairs)
+
+
+def not_finite(found: Mapping[str, Tensor]) -> str | None:
+    """The first layer that holds a NaN or an infinity, or None."""
+    return next((name for name, features in found.items() if not features.isfinite().all()), None)
+
+
+def describe(spec: Mapping) -> dict:
+    """A config's entry for the records: files by their name and the start of their SHA-256, wherever they lie."""
+
+    def told(value: object) -> object:
+        if isinstance(value, (str, Path)) and Path(value).is_file():
+            return f"{Path(value).name} {hashlib.sha256(Path(value).read_bytes()).hexdigest()[:16]}"
+        return value
+
+    return json.loads(json.dumps({key: told(value) for key, value in spec.items()}))  # of plain types, as checkpoints are
+
+
 def build(name: str, spec: Mapping) -> Teacher:
-    """The teacher that a config's entry describes; ``weight`` is not its maker's.
+    """The teacher that a config's entry describes, where mmengine trains; ``weight`` is not its maker's.
 
     Raises:
         ConfigError: no or an unknown kind, a maker that refuses its arguments, or one that makes no :class:`Teacher`.
@@ -136,41 +190,100 @@ def build(name: str, spec: Mapping) -> Teacher:
     """
     options = {key: value for key, value in spec.items() if key not in ("kind", "weight")}
     kind = spec.get("kind")
-    module, _, function = (KINDS.get(kind) or str(kind)).partition(":")
-    if not function:
+    if ":" not in (KINDS.get(kind) or str(kind)):
         raise ConfigError(f"teacher {name}: kind must be one of {', '.join(KINDS)}, or package:function, not {kind!r}")
     try:
-        maker = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"teacher {name}: kind {kind!r} cannot be imported ({error})") from error
-    try:
-        teacher = maker(**options)
+        teacher = called(KINDS.get(kind) or str(kind), options).to(get_device())
+        if not isinstance(teacher, Teacher):
+            raise ConfigError(f"{kind} makes a {type(teacher).__name__}, not a Teacher")
+        check_gradients(teacher)
     except DagnPreError as error:
         raise type(error)(f"teacher {name}: {error}") from error
-    except TypeError as error:
-        raise ConfigError(f"teacher {name}: {kind} does not take what it is given ({error})") from error
-    if not isinstance(teacher, Teacher):
-        raise ConfigError(f"teacher {name}: {kind} makes a {type(teacher).__name__}, not a Teacher")
-    try:
-        check_gradients(teacher)
-    except ConfigError as error:
-        raise ConfigError(f"teacher {name}: {error}") from error
     return teacher
 
 
-def check_gradients(teacher: Teacher, side: int = 64) -> None:
-    """See that gradients of a teacher's features reach the image.
+def called(path: str, options: Mapping) -> nn.Module:
+    """What the function at ``path``, "package:function", makes of ``options``.
 
     Raises:
-        ConfigError: an operation without a backward pass, or a network that detaches the image; what it says is kept.
+        ConfigError: it cannot be imported, does not take its arguments, fails, or makes no module.
     """
-    image = torch.full((1, 3, side, side), 0.5, requires_grad=True)
+    module, _, function = path.partition(":")
     try:
-        sum(features.float().square().mean() for features in teacher(image).values()).backward()
-    except (RuntimeError, NotImplementedError) as error:
-        raise ConfigError(f"no gradients reach the image: {str(error).splitlines()[0]}") from error
-    if image.grad is None:
-        raise ConfigError("no gradients reach the image: the network detaches it")
+        maker = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{path} cannot be imported ({error})") from error
+    try:
+        made = maker(**options)
+    except (DagnPreError, OSError):
+        raise
+    except TypeError as error:
+        raise ConfigError(f"{path} does not take what it is given ({error})") from error
+    except Exception as error:  # somebody else's code: anything may be wrong with it
+        raise ConfigError(f"{path} fails ({type(error).__name__}: {first_line(error)})") from error
+    if not isinstance(made, nn.Module):
+        raise ConfigError(f"{path} makes a {type(made).__name__}, not a torch module")
+    return made
+
+
+def check_gradients(teacher: Teacher, side: int = 64) -> None:
+    """See that gradients of a teacher's features reach the image, under the autocast that is on.
+
+    Raises:
+        ConfigError: the network fails on an image of ``side`` pixels, or an operation has no backward pass or detaches what
+            it gives; the layer and the operation are named as far as torch tells.
+    """
+    image = torch.full((1, 3, side, side), 0.5, device=teacher.mean.device, requires_grad=True)
+    lost: list[str] = []
+
+    def watch(name: str) -> Callable:
+        def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+            given, kept = (any(one.requires_grad for one in maps(tensors, "").values()) for tensors in (inputs, output))
+            if given and not kept:
+                lost.append(f"{name} ({type(module).__name__})")
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in teacher.network.named_modules()]
+    try:
+        features = teacher(image)
+    except Exception as error:  # somebody else's code, too
+        raise ConfigError(f"it fails on an image of {side}x{side} pixels ({first_line(error)})") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not features:
+        raise ConfigError("its layers give no tensors of floats")
+    blocked = [name for name, found in features.items() if not found.requires_grad]
+    if blocked:
+        where = f": {lost[0]} gives its output without them" if lost else ""
+        raise ConfigError(f"no gradients reach the image from layer {blocked[0]!r}{where}")
+    for name, found in features.items():
+        try:
+            torch.autograd.grad(found.float().square().mean(), image, retain_graph=True)
+        except (RuntimeError, NotImplementedError) as error:
+            operations = without_backward(found)
+            what = f"{operations[0]} has no backward pass" if operations else first_line(error)
+            raise ConfigError(f"no gradients reach the image from layer {name!r}: {what}") from error
+
+
+def without_backward(tensor: Tensor) -> list[str]:
+    """The ``torch.autograd.Function``s behind a tensor that define no backward pass, by name."""
+    found, seen, todo = [], set(), [tensor.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        function = getattr(node, "_forward_cls", None)  # of Functions written in Python
+        if function and all(getattr(function, name) is getattr(torch.autograd.Function, name) for name in ("backward", "vjp")):
+            found.append(function.__name__)
+        todo += [parent for parent, _ in node.next_functions]
+    return found
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -241,9 +354,36 @@ def torchvision_backbone(name: str, weights: str, layers: Sequence[str], mean=IM
     return Teacher(network, layers, mean, std)
 
 
+def module(
+    function: str,
+    layers: Iterable[str] | None = None,
+    arguments: Mapping | None = None,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (255.0, 255.0, 255.0),
+    **options,
+) -> Teacher:
+    """Whatever "package:function" makes of ``arguments``: a :class:`Teacher`, or any module that takes (B, 3, H, W) images.
+
+    Of a plain module, ``layers`` are compared, its output where none are named; it gets RGB, in [0, 1] unless ``mean`` and
+    ``std`` say otherwise, and ``options`` are :class:`Teacher`'s. A Teacher has settled all that itself.
+
+    Raises:
+        ConfigError: a function that cannot be imported or called, that makes something else, a layer that is not there, or
+            layers named for a Teacher.
+    """
+    made = called(function, arguments or {})
+    if not isinstance(made, Teacher):
+        return Teacher(made, ("",) if layers is None else list(layers), mean, std, **options)
+    if layers is not None:
+        raise ConfigError(f"{function} makes a Teacher, which names its layers itself: name none")
+    return made
+
+
 KINDS = {
     "timm": f"{__name__}:timm_backbone",
     "torchvision": f"{__name__}:torchvision_backbone",
+    "module": f"{__name__}:module",
+    "texture": "dagn_pre.training.texture:teacher",
 }
 
 

@@ -16,12 +16,14 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
+from dagn_pre import images
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ConfigError, ImageError
 from dagn_pre.integrations.openmmlab.resize import resize
 from dagn_pre.integrations.openmmlab.transforms import check_channels, check_place, file_of, known_quality, named
 
 KEY = "dagn_deferred"  # in results, then in the metainfo of data_samples
+RESTORED = Quality(101, "given")  # better than any max_quality: left alone
 RESIZES = ("Resize", "FixScaleResize", "ResizeShortestEdge", "ResizeToMultiple", "RandomResize", "RandomChoiceResize")
 DEFERRABLE = (*RESIZES, "Pad", "RandomFlip")
 
@@ -88,7 +90,10 @@ class DAGNDefer(BaseTransform):
             check_channels(results["img"])
         except ImageError as error:
             raise ImageError(f"cannot restore {named(results)}: {error}") from error
-        return Deferred(known_quality(results, file_of(results, self.backend_args)), results["img"].shape[:2])
+        data, image = file_of(results, self.backend_args), results["img"]
+        if data is not None and images.is_restored(data, image[..., ::-1]):
+            return Deferred(RESTORED, image.shape[:2])
+        return Deferred(known_quality(results, data), image.shape[:2])
 
     def done(self, results: dict, size: tuple[int, int]) -> list[tuple]:
         """What the wrapped step has just done to the pixels."""

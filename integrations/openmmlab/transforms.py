@@ -22,7 +22,7 @@ from mmengine.registry import TRANSFORMS
 from dagn_pre import __version__, cache, codec, images, models
 from dagn_pre.errors import ConfigError, ImageError, UsageError
 from dagn_pre.integrations.workers import usable_device
-from dagn_pre.restorer import Options, check_options, shared_restorer
+from dagn_pre.restorer import Options, Strength, check_options, shared_restorer
 from dagn_pre.side_information import SideInformationEncoder, adapter
 from dagn_pre.side_information.adapter import Adapter
 from dagn_pre.side_information.segment import SegmentError
@@ -65,7 +65,7 @@ class JPEGCompress(BaseTransform):
         cache_dir: str | None = None,
         cache_size: int | str = "10GB",
         side_info: bool = False,
-        side_model: str = "dagn-s",
+        side_model: str = adapter.TRUNK,
         side_lambda: float | None = None,
         side_weights: str | None = None,
     ) -> None:
@@ -82,7 +82,7 @@ class JPEGCompress(BaseTransform):
         self.side = (side_model, side_lambda, side_weights) if side_info else None
         if self.side:
             side_encoder(*self.side)
-        elif side_lambda is not None or side_weights is not None or side_model != "dagn-s":
+        elif side_lambda is not None or side_weights is not None or side_model != adapter.TRUNK:
             raise UsageError("side_model, side_lambda and side_weights are about side_info, which is off")
 
     @cache_randomness
@@ -143,7 +143,7 @@ class DAGNRestore(BaseTransform):
         device: "cpu", "cuda", "cuda:1" or "auto". DataLoader workers that were forked cannot use CUDA: there "auto"
             means "cpu", and asking for CUDA is an error.
         max_quality: 1..101, images of this QF or better stay untouched; 101 restores everything.
-        strength: 0..1, scales the correction; 0 leaves the image as it is.
+        strength: 0..1, scales the correction; 0 leaves the image as it is. Or by QF, as of :class:`dagn_pre.Restorer`.
         tile: side of the tiles in pixels, a multiple of 16; 0 never tiles, None does so above 4 megapixels.
         dtype: "auto", "float32", "float16" or "bfloat16".
         on_error: "raise", or "pass" to log a warning that names the file and hand the image on untouched. It is about
@@ -156,6 +156,7 @@ class DAGNRestore(BaseTransform):
         cache_size: the folder's bound, bytes or such as "10GB" or "500 MB".
         strict, assume_tables: as of :class:`dagn_pre.Restorer`.
         side_information: as of :class:`dagn_pre.Restorer`; it comes from what JPEGCompress wrote, or from the file at img_path.
+        again: restore also what dagn-pre has restored, as the file at img_path says; otherwise it stays untouched.
 
     Raises:
         UsageError: an option outside its range, an unknown model, or a cache_dir that holds other things (at construction);
@@ -170,7 +171,7 @@ class DAGNRestore(BaseTransform):
         model: str = "dagn-s",
         device: str = "cpu",
         max_quality: int = 90,
-        strength: float = 1.0,
+        strength: Strength = 1.0,
         tile: int | None = None,
         dtype: str = "auto",
         on_error: str = "raise",
@@ -181,13 +182,15 @@ class DAGNRestore(BaseTransform):
         strict: bool = False,
         assume_tables: bool = False,
         side_information: bool | str = True,
+        again: bool = False,
     ) -> None:
         if on_error not in ("raise", "pass"):
             raise UsageError(f'on_error must be "raise" or "pass", not {on_error!r}')
         self.options = dict(
             model=model, device=device, max_quality=max_quality, strength=strength, tile=tile, dtype=dtype, quality=quality
         )
-        self.options.update({name: True for name, value in (("strict", strict), ("assume_tables", assume_tables)) if value})
+        switches = {"strict": strict, "assume_tables": assume_tables, "again": again}
+        self.options.update({name: value for name, value in switches.items() if value})
         if side_information is not True:
             self.options["side_information"] = side_information
         check_options(**self.options)
@@ -216,6 +219,8 @@ class DAGNRestore(BaseTransform):
     def restore(self, image: np.ndarray, results: dict) -> tuple[np.ndarray, bool]:
         """The restored image, or ``image`` itself if it needs nothing, and whether the cache knew that."""
         data = file_of(results, self.backend_args)
+        if data is not None and not self.options.get("again") and images.is_restored(data, image[..., ::-1]):
+            return image, False
         quality = known_quality(results, data)
         options = check_options(**{**self.options, "device": usable_device(self.options["device"])})
         model = models.get(options.model)
@@ -291,7 +296,8 @@ def identity(options: Options) -> dict:
     """Everything about a restorer but its weights that decides its pixels, as JSON values."""
     device = options.resolved_device()
     decides = dict(device=device.type, dtype=str(options.resolved_dtype(device)), version=__version__)
-    return {key: value for key, value in {**asdict(options), **decides}.items() if key not in ("model", "side_information")}
+    others = ("model", "side_information", "strict_files", "again")
+    return {key: value for key, value in {**asdict(options), **decides}.items() if key not in others}
 
 
 def open_cache(folder: str | None, size: int | str) -> cache.Cache | None:

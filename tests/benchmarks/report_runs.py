@@ -26,7 +26,7 @@ def restored_gain(label: str, quality: int, loss: float) -> float:
 
 def content() -> dict:
     """results.json without a gallery."""
-    rows, comparisons, equal_size = [], [], []
+    rows, comparisons, equal_size, halves = [], [], [], []
     for task, model, dataset, metric, original, loss in MODELS:
         head = {"task": task, "model": model, "dataset": dataset}
         losses = {quality: loss * math.exp(-(quality - 10) / 25) for quality in QUALITIES}
@@ -45,6 +45,13 @@ def content() -> dict:
                     "share_high": round(share + 10, 1) if quality < 40 else None,
                     "images_better": 120 if gain > 0 else 3, "images_worse": 30 if gain >= 0 else 50,
                 })  # fmt: skip
+                halves.append({**head, "input": label, "qf": quality})
+                for half, change in (("first", width / 2), ("second", -width / 2)):
+                    # The second model is helped up to QF 20, as far as the second half confirms; the last not at the lowest QF.
+                    less = {("PSPNet", "second"): 40, ("PSPNet, JPEG-augmented", "first"): 10}.get((model, half))
+                    value = 0.1 if quality == less else gain + change
+                    ends = {f"{half}_low": round(value - 2 * width, 3), f"{half}_high": round(value + 2 * width, 3)}
+                    halves[-1] |= {half: round(value, 3), **ends}
         for against, difference in (("jpeg", 2.5), ("dagn-s", -0.25)):
             equal_size.append({
                 **head, "input": "dagn-s+side", "qf": 10, "against": against, "bytes": 4321.5, "value": original, "low": None,
@@ -66,8 +73,27 @@ def content() -> dict:
         "restorers": {"dagn-s": "0123", "other": "4567"},
     }  # fmt: skip
     environment["models"]["PSPNet, JPEG-augmented, CamVid"]["variant_of"] = "PSPNet"
-    tables = {"rows": rows, "comparisons": comparisons, "equal_size": equal_size, "gallery": []}
-    return {**tables, "environment": environment}
+    tables = {"rows": rows, "comparisons": comparisons, "equal_size": equal_size, "halves": halves, "advice": advice()}
+    return {**tables, "files": [], "gallery": [], "environment": environment}
+
+
+def advice() -> list[dict]:
+    """What follows from the halves: one model to restore for, one where the second half confirms less, one to leave alone."""
+    none = {
+        "decision": "leave alone", "images": [100, 100], "restorer": None, "max_quality": None, "strength": None,
+        "qualities": [], "inputs": [], "unconfirmed": [], "following": None, "alternatives": [],
+        "restore_ms_per_image": None, "model_ms_per_image": None,
+    }  # fmt: skip
+    some = {**none, "decision": "restore", "restorer": "dagn-s", "strength": 1.0, "model_ms_per_image": 62.0}
+    found = (
+        {**some, "max_quality": 41, "qualities": [10, 20, 40], "inputs": 3 * ["dagn-s"], "following": 75,
+         "restore_ms_per_image": 41.5},
+        {**some, "max_quality": 21, "qualities": [10, 20], "inputs": 2 * ["dagn-s"], "unconfirmed": [40], "following": 40,
+         "alternatives": ["other"]},
+        none,
+    )  # fmt: skip
+    heads = [{"task": task, "model": model, "dataset": dataset} for task, model, dataset, *_ in MODELS]
+    return [{**head, **one} for head, one in zip(heads, found)]
 
 
 def picture(seed: int, size: tuple[int, int]) -> np.ndarray:

@@ -63,7 +63,7 @@ def test_the_share_won_back(tmp_path):
         {**head, "input": label, "qf": quality, "value": value, "restore_ms_per_image": 0.0}
         for (label, quality), value in values.items()
     ]
-    results["comparisons"], results["equal_size"] = [], []
+    results |= {table: [] for table in ("comparisons", "equal_size", "halves", "advice")}
     panel = loaded(tmp_path, results).panels[0]
     assert panel.recovered("dagn-s", 10) == pytest.approx(-50)
     assert panel.recovered("dagn-s", 20) is None  # JPEG costs nothing there

@@ -211,6 +211,16 @@ def test_classes_sort_and_charts_tell_their_values(visitor, address):
     assert tip.inner_text().startswith("JPEG at QF 20")
 
 
+def test_the_advice_stands_beside_its_figures(visitor, address):
+    page = visitor.open(address)
+    page.get_by_role("link", name="What to do").click()
+    assert page.get_by_text("restore up to QF 40 with dagn-s: max_quality 41, strength 1.").is_visible()
+    table = page.get_by_role("region", name="Table of the advice")
+    assert table.get_by_role("row").count() == 1 + 3 * 10
+    words = {one: table.get_by_text(one, exact=False).count() for one in ("▲ restore", "● not confirmed", "▼ hurts")}
+    assert words == {"▲ restore": 5, "● not confirmed": 5, "▼ hurts": 6}
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_page_does_not_scroll_sideways(width, visitor, address):
     page = visitor.open(address, width)

@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.evaluation import metrics as mmdet_metrics
-from mmengine.model import BaseModel
-from mmengine.registry import MODELS, DefaultScope
-from mmengine.structures import InstanceData, PixelData
+from mmengine.registry import DefaultScope
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -26,111 +24,19 @@ from dagn_pre.cli import main as cli
 from dagn_pre.errors import ConfigError, DagnPreError, UsageError, WeightsError
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
 from dagn_pre.side_information import SideInformationEncoder
+from tests.benchmarks import bench_toys
+from tests.benchmarks.bench_toys import SHAPE, RedThing, red, toy_images
 
 KEYS = ["task", "model", "dataset", "input", "qf", "metric", "value", "low", "high", "n_images"]
 KEYS += ["bytes_per_image", "restore_ms_per_image", "model_ms_per_image", "per_class"]
-TABLES = ["rows", "comparisons", "equal_size", "gallery"]
-SHAPE, COUNT = (40, 56), 4  # height and width of the toy images, and how many there are
-
-
-@MODELS.register_module()
-class RedThing(BaseModel):
-    """Finds the red pixels of an image: as a mask, and as the one box around them."""
-
-    def __init__(self, data_preprocessor=None):
-        super().__init__(data_preprocessor)
-        self.threshold = torch.nn.Parameter(torch.tensor(0.0))
-
-    def forward(self, inputs, data_samples, mode="predict"):
-        for bgr, sample in zip(inputs, data_samples, strict=True):
-            red = bgr[2].float() - bgr[:2].float().mean(0) > self.threshold
-            red &= not self.training  # as others, it is worth nothing then
-            sample.pred_sem_seg = PixelData(data=red.long()[None])
-            y, x = torch.nonzero(red, as_tuple=True)
-            boxes = [[x.min(), y.min(), x.max() + 1, y.max() + 1]] if len(y) else np.zeros((0, 4))
-            found = InstanceData(bboxes=torch.as_tensor(boxes, dtype=torch.float32))
-            found.scores, found.labels = torch.ones(len(boxes)), torch.zeros(len(boxes), dtype=torch.long)
-            sample.pred_instances = found
-        return data_samples
-
-
-COMMON = """
-default_scope = '{scope}'
-checkpoint = 'red.pth'
-benchmark = dict(model='{model}', dataset='toy')
-data_root = '{root}/'
-model = dict(type='RedThing')
-test_cfg = dict()
-"""
-DETECTION = (
-    COMMON
-    + """
-pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape')),
-]
-test_dataloader = dict(
-    batch_size=3, num_workers=2, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CocoDataset', metainfo=dict(classes=('thing',)), data_root=data_root, ann_file='truth.json',
-        data_prefix=dict(img='images/'), test_mode=True, pipeline=pipeline))
-test_evaluator = dict(type='CocoMetric', ann_file=data_root + 'truth.json', metric='bbox')
-custom_hooks = [dict(type='EMAHook')]
-"""
-)
-SEGMENTATION = (
-    COMMON
-    + """
-pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-test_dataloader = dict(
-    batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='BaseSegDataset', metainfo=dict(classes=('ground', 'thing')), data_root=data_root,
-        data_prefix=dict(img_path='images', seg_map_path='masks'), img_suffix='.png', test_mode=True,
-        pipeline=pipeline))
-test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-"""
-)
-
-
-def toy_images() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Noisy (H, W, 3) uint8 RGB images with a red rectangle each, and its masks; found exactly, until JPEG blurs it."""
-    rng = np.random.default_rng(0)
-    images = []
-    for index in range(COUNT):
-        image = rng.integers(60, 110, (*SHAPE, 1)).repeat(3, 2)
-        mask = np.zeros(SHAPE, np.uint8)
-        mask[5 + index : 24 + 2 * index, 7 + 3 * index : 30 + 4 * index] = 1
-        image[mask == 1] += (90, -20, -20)
-        images.append((image.astype(np.uint8), mask))
-    return images
+TABLES = ["rows", "comparisons", "equal_size", "halves", "advice", "files", "gallery"]
+COUNT = 4  # images of the toy world
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory) -> Path:
     """A folder with detect.py, segment.py, red.pth, tiny.safetensors and data/."""
-    folder = tmp_path_factory.mktemp("toy")
-    root = folder / "data"
-    for name in ("images", "masks"):
-        (root / name).mkdir(parents=True)
-    truth = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
-    for index, (image, mask) in enumerate(toy_images()):
-        Image.fromarray(image).save(root / "images" / f"{index}.png")
-        Image.fromarray(mask).save(root / "masks" / f"{index}.png")
-        y, x = np.nonzero(mask)
-        box = [int(v) for v in (x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1)]
-        truth["images"].append({"id": 10 + index, "file_name": f"{index}.png", "height": SHAPE[0], "width": SHAPE[1]})
-        note = {"id": index + 1, "image_id": 10 + index, "category_id": 1, "bbox": box, "iscrowd": 0}
-        truth["annotations"].append({**note, "area": box[2] * box[3]})
-    (root / "truth.json").write_text(json.dumps(truth))
-    (folder / "detect.py").write_text(DETECTION.format(scope="mmdet", root=root, model="Toy detector"))
-    (folder / "segment.py").write_text(SEGMENTATION.format(scope="mmseg", root=root, model="Toy segmenter"))
-    torch.save({"threshold": torch.tensor(30.0)}, folder / "red.pth")
+    folder = bench_toys.make(tmp_path_factory.mktemp("toy"), toy_images())
     torch.manual_seed(0)
     shape = dict(widths=(4, 4, 8, 8), blocks=(1, 1, 1, 1), guided_blocks=(1, 1, 1), guider_widths=(8, 8), residual=True)
     network = DAGN(DAGNConfig(**shape, encoder_depth=18, encoder_width=4, sensitive=False)).eval()
@@ -154,11 +60,6 @@ def bench(toy: Path, work_dir: Path, **options) -> dict:
 
 def values(results: dict) -> dict:
     return {(row["input"], row["qf"]): row["value"] for row in results["rows"]}
-
-
-def red(image: np.ndarray) -> np.ndarray:
-    """RedThing on RGB uint8, once more."""
-    return image[..., 0].astype(float) - image[..., 1:].astype(float).mean(-1) > 30
 
 
 def test_results_hold_what_the_issue_says(toy, tmp_path):
@@ -316,24 +217,26 @@ def test_intervals_comparisons_and_pictures_follow_from_the_cells(toy, tmp_path)
 @pytest.mark.parametrize("cache_dir", ["cache", None])
 @pytest.mark.parametrize("config", ["detect", "segment"])  # with workers, and without
 def test_side_information_is_weighed_at_equal_file_size(config, cache_dir, toy, tmp_path):
-    options = {"inputs": ("jpeg", "dagn-s", "dagn-s+side"), "qualities": (5, 90), "device": "cpu", "cache_dir": cache_dir}
+    inputs = ("jpeg", "dagn-s-psnr", "dagn-s-psnr+side")
+    options = {"inputs": inputs, "qualities": (5, 90), "device": "cpu", "cache_dir": cache_dir}
     results = run.run([str(toy / f"{config}.py")], tmp_path, **options)
-    encoder = SideInformationEncoder("dagn-s")
+    encoder = SideInformationEncoder()
     sizes = {q: np.mean([len(encoder.encode(image, q)) for image, _ in toy_images()]) for q in (5, 90)}
     rows = {(row["input"], row["qf"]): row for row in results["rows"]}
-    assert {q: rows["dagn-s+side", q]["bytes_per_image"] for q in sizes} == pytest.approx(sizes, abs=0.051)
-    plain, dense = (rows["dagn-s", quality]["bytes_per_image"] for quality in (5, 90))
+    assert {q: rows["dagn-s-psnr+side", q]["bytes_per_image"] for q in sizes} == pytest.approx(sizes, abs=0.051)
+    plain, dense = (rows["dagn-s-psnr", quality]["bytes_per_image"] for quality in (5, 90))
     assert plain == rows["jpeg", 5]["bytes_per_image"] < sizes[5] < dense < sizes[90]
-    assert [(row["qf"], row["against"]) for row in results["equal_size"]] == [(5, "jpeg"), (5, "dagn-s")]  # none has 90's bytes
+    compared = [(row["qf"], row["against"]) for row in results["equal_size"]]
+    assert compared == [(5, "jpeg"), (5, "dagn-s-psnr")]  # none has 90's bytes
     share = np.log(sizes[5] / plain) / np.log(dense / plain)
     for row in results["equal_size"]:
         low, high = (rows[row["against"], quality]["value"] for quality in (5, 90))
         assert row["against_value"] == pytest.approx(low + share * (high - low), abs=0.01)
         assert row["difference"] == pytest.approx(row["value"] - row["against_value"], abs=0.002)
         assert row["low"] <= row["difference"] <= row["high"]
-    assert results["environment"]["restorers"]["dagn-s+side"].endswith("+" + encoder.adapter.identity.hex())
+    assert results["environment"]["restorers"]["dagn-s-psnr+side"].endswith("+" + encoder.adapter.identity.hex())
     text = (tmp_path / "results.md").read_text().split("## At equal file size")[1].split("##")[0]
-    assert text.count("| dagn-s+side |") == 2
+    assert text.count("| dagn-s-psnr+side |") == 2
     old = {table: results[table] for table in results if table != "equal_size"}  # of a version that did not weigh
     old["rows"] = [{name: row[name] for name in row if name != "bytes_per_image"} for row in old["rows"]]
     (tmp_path / "results.json").write_text(json.dumps(old))
@@ -555,6 +458,8 @@ def edited(toy: Path, tmp_path: Path, *pairs: tuple[str, str]) -> Path:
         ({"resamples": 1}, "resamples must be at least 100"),
         ({"subset": 2, "limit": 2}, "limit and subset both choose images"),
         ({"device": "tpu"}, "device must be auto, cpu or cuda, not tpu"),
+        ({"dtype": "float8"}, "dtype must be auto, float32"),
+        ({"max_quality": 0}, "max_quality must be an integer from 1 to 101"),
     ],
 )
 def test_bad_options(toy, tmp_path, options, message):

@@ -110,6 +110,22 @@ def test_an_image_alone(tmp_path):
     assert np.isnan(own).sum() >= 2
 
 
+def test_some_images_alone(tmp_path):
+    found, truth, path = matched(tmp_path)
+    chosen = np.array([0, 3, 4, 7, 11, 12, 20, 29])
+    part = found.part(chosen)
+    assert part.images == [found.images[index] for index in chosen]
+    ids = [7 * int(name.removesuffix(".jpg")) + 3 for name in part.images]
+    assert part.value() == pytest.approx(mean(coco_precision(truth, path, only=ids)), abs=1e-9)
+    assert part.per_image() == pytest.approx(found.per_image()[chosen], nan_ok=True)
+    weights = np.zeros((1, IMAGES))
+    weights[:, chosen] = np.arange(8)
+    assert part.weighted(weights[:, chosen]) == pytest.approx(found.weighted(weights))
+    masks = areas().part(np.array([1, 5]))
+    both = areas().intersection[[1, 5]].sum(0)[:3] / areas().union[[1, 5]].sum(0)[:3]
+    assert masks.images == ["1.png", "5.png"] and masks.value() == pytest.approx(100 * both.mean())
+
+
 def test_nothing_found_is_zero(tmp_path):
     found, *_ = matched(tmp_path, found=False)
     assert found.value() == 0.0 and found.per_class()["class 0"] == 0.0

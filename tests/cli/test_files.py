@@ -29,7 +29,7 @@ def tree(tmp_path):
     return root
 
 
-GOOD = {"a.png", "sub/b.png", "same.png.png", "same.jpg.png"}
+GOOD = {"a.jpg.png", "sub/b.jpg.png", "same.png.png", "same.jpg.png"}  # with --full-names
 
 
 def files(folder):
@@ -38,25 +38,26 @@ def files(folder):
 
 def test_restore_a_tree_reports_bad_files_and_does_the_others(tree, tmp_path, tiny_weights, capsys):
     out = tmp_path / "out"
-    assert main(["restore", str(tree), str(out), "--model", str(tiny_weights), "--device", "cpu", "--max-quality", "101"]) == 1
+    arguments = ["--model", str(tiny_weights), "--device", "cpu", "--max-quality", "101", "--full-names"]
+    assert main(["restore", str(tree), str(out), *arguments]) == 1
     assert files(out) == GOOD  # whole files alone: no temporary is left
     captured = capsys.readouterr()
     assert "bad.jpg: not an image" in captured.err and "empty.png: the file is empty" in captured.err
     assert "4 written" in captured.out and "2 failed" in captured.out
-    restored = np.asarray(Image.open(out / "a.png"))
+    restored = np.asarray(Image.open(out / "a.jpg.png"))
     assert (restored != codec.decode((tree / "a.jpg").read_bytes())).any()
 
 
 def test_existing_outputs_are_skipped_unless_overwritten(tree, tmp_path, tiny_weights, capsys):
     (tree / "bad.jpg").unlink(), (tree / "empty.png").unlink()
     out = tmp_path / "out"
-    arguments = ["restore", str(tree), str(out), "--model", str(tiny_weights), "--device", "cpu"]
+    arguments = ["restore", str(tree), str(out), "--model", str(tiny_weights), "--device", "cpu", "--full-names"]
     assert main(arguments) == 0
-    (out / "a.png").write_bytes(b"mine")
+    (out / "a.jpg.png").write_bytes(b"mine")
     assert main(arguments) == 0
-    assert (out / "a.png").read_bytes() == b"mine" and "4 skipped" in capsys.readouterr().out
+    assert (out / "a.jpg.png").read_bytes() == b"mine" and "4 skipped" in capsys.readouterr().out
     assert main([*arguments, "--overwrite"]) == 0
-    assert (out / "a.png").read_bytes() != b"mine"
+    assert (out / "a.jpg.png").read_bytes() != b"mine"
 
 
 def test_restore_one_file_keeps_alpha_profile_and_turns_upright(tmp_path, tiny_weights):
@@ -93,9 +94,9 @@ def test_restored_files_are_lossless(tmp_path, tiny_weights, suffix):
 
 def test_compress_a_tree(tree, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["compress", str(tree), str(out), "--qf", "15", "--subsampling", "4:4:4"]) == 1
-    assert files(out) == {name.replace(".png", ".jpg") if name.count(".") == 1 else name[:-4] + ".jpg" for name in GOOD}
-    image = Image.open(out / "sub" / "b.jpg")
+    assert main(["compress", str(tree), str(out), "--qf", "15", "--subsampling", "4:4:4", "--full-names"]) == 1
+    assert files(out) == {name[:-4] + ".jpg" for name in GOOD}
+    image = Image.open(out / "sub" / "b.jpg.jpg")
     assert codec.header_quality(image).value == 15 and codec.header_subsampling(image) == "4:4:4"
 
 
@@ -126,8 +127,8 @@ def test_models(capsys):
     assert re.search(r"^swinir +11\.49 M +- +one per QF", table, re.MULTILINE)
     assert main(["models", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows[:2]] == ["dagn-s", "dagn"] and rows[1]["weights"] is None
-    assert rows[0]["ready"] and rows[0]["card"]["name"] == "dagn-s" and not rows[1]["ready"]
+    assert [row["name"] for row in rows[:3]] == ["dagn-s", "dagn-s-psnr", "dagn"] and rows[2]["weights"] is None
+    assert rows[0]["ready"] and rows[0]["card"]["name"] == "dagn-s" and not rows[2]["ready"]
     needs = {row["name"]: row["needs"] for row in rows}
     assert (needs["dagn-s"], needs["qgac"], needs["libjpeg"]) == ("pixels", "tables", "file")
 

@@ -13,7 +13,7 @@ def test_joint_runs_all_stages_to_a_weights_file_and_skips_what_is_finished(phot
     arguments = command("dagn-s/joint", photos, tmp_path, "--amp", "bf16", **options)
     arguments = [argument for argument in arguments if argument != "amp=None"]
     assert main(arguments) == 0
-    output = tmp_path / "dagn-s.safetensors"
+    output = tmp_path / "dagn-s-psnr.safetensors"
     assert capsys.readouterr().out.splitlines()[-1] == str(output)
     loaded = models.load(output)
     assert loaded.model.quality is not None and set(loaded.card["training"]) == {"insensitive", "sensitive", "dagn"}

@@ -167,6 +167,13 @@ def test_options_reach_the_restorer(faster_rcnn, weights):
     assert notes == [[True] * 4, [False] * 4]
 
 
+def test_a_strength_by_quality_reaches_the_restorer(faster_rcnn, weights):
+    by_quality, plain = ([[10, 1.0], [50, 0.5]], 0.75)  # of JPEGs of QF 30
+    configs = [moved(faster_rcnn, weights, compress=30, strength=strength) for strength in (by_quality, plain)]
+    first, second = (prepared(config, 4)[0]["inputs"] for config in configs)
+    assert torch.allclose(first, second, atol=0.02)  # normalised pixels: one level of 255
+
+
 def test_the_callers_batch_stays_as_it_was(faster_rcnn, weights):
     config = moved(faster_rcnn, weights)
     init_default_scope("mmdet")

@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from dagn_pre import Restorer, codec
+from dagn_pre import Restorer, codec, images
 from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.integrations.torchvision import DAGNRestore
+from tests import odd_files
 
 
 def picture(quality: int = 10) -> np.ndarray:
@@ -160,3 +161,27 @@ def test_cuda_in_a_forked_worker_names_the_remedy():
     loader = DataLoader(pictures, batch_size=None, num_workers=1, multiprocessing_context="fork")
     with pytest.raises(UsageError, match="spawn"):
         next(iter(loader))
+
+
+def test_what_was_restored_before_is_left_alone_unless_told_otherwise(weights, tmp_path):
+    images.save(Image.fromarray(picture()), tmp_path / "a.png", mark=True)
+    opened = Image.open(tmp_path / "a.png")
+    assert DAGNRestore(weights, max_quality=101)(opened) is opened
+    assert (np.asarray(DAGNRestore(weights, max_quality=101, again=True)(opened)) != picture()).any()
+
+
+def test_gray_stays_gray(weights):
+    tensor = chw(odd_files.grey_levels())
+    restored = DAGNRestore(weights, max_quality=101)(tensor)
+    assert (restored[:1] == restored).all() and not torch.equal(restored, tensor)
+
+
+@pytest.mark.parametrize("name", odd_files.damaged())
+def test_a_damaged_file_is_an_image_error(transform, tmp_path, name):
+    (tmp_path / name).write_bytes(odd_files.damaged()[name])
+    try:
+        opened = Image.open(tmp_path / name)
+    except Exception:
+        return  # so it does not reach the transform
+    with pytest.raises(ImageError, match=name):
+        transform(opened)

@@ -20,11 +20,12 @@ from openmmlab_toys import SIZE, picture
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from dagn_pre import codec, models
+from dagn_pre import codec, images, models
 from dagn_pre.errors import ConfigError, ImageError, UsageError, WeightsError
 from dagn_pre.integrations import workers
-from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress, transforms
+from dagn_pre.integrations.openmmlab import DAGNDefer, DAGNRestore, JPEGCompress, transforms
 from dagn_pre.restorer import shared_restorer
+from tests import odd_files
 
 
 def toy(seed: int = 0, **more) -> dict:
@@ -249,6 +250,19 @@ def test_on_error_decides_about_images_that_cannot_be_restored(weights, shape, m
     assert "strange.tif" in message and logger == "current" and level == logging.WARNING
 
 
+def test_strength_by_quality(weights, tmp_path):
+    """As a config's JSON has it; from a cache as well."""
+    points, options = [[10, 1.0], [40, 0.5]], dict(model=weights, max_quality=101)
+    step = TRANSFORMS.build(dict(type="DAGNRestore", strength=points, cache_dir=str(tmp_path / "cache"), **options))
+    plain = DAGNRestore(**options, strength=0.75)
+    for cached in (False, True):
+        found = step(toy(jpeg_quality=25))
+        assert np.abs(found["img"].astype(int) - plain(toy(jpeg_quality=25))["img"]).max() <= 1
+        assert found["dagn_cached"] is cached
+    again = eval(repr(step))
+    assert again.options["strength"] == points and pickle.loads(pickle.dumps(step)).options == step.options
+
+
 def test_repr_shows_the_options():
     assert repr(JPEGCompress((10, 40))) == "JPEGCompress(quality=(10, 40), subsampling='4:2:0', prob=1.0)"
     again = eval(repr(DAGNRestore("dagn-s", strength=0.5, quality=30)))
@@ -291,3 +305,52 @@ def test_cuda_in_a_spawned_worker_is_the_restorers_business(monkeypatch):
     for method, device in (("spawn", "cuda"), ("forkserver", "auto")):
         monkeypatch.setattr(workers.multiprocessing, "get_start_method", lambda method=method: method)
         assert workers.usable_device(device) == device
+
+
+# -- files as they are found -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tiff"])
+def test_what_was_restored_before_is_left_alone_unless_told_otherwise(weights, tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    images.save(Image.fromarray(picture(0)), path, mark=True)
+    load = LoadImageFromFile(imdecode_backend="cv2")
+    results = load(dict(img_path=str(path)))
+    before = results["img"]
+    assert DAGNRestore(weights, max_quality=101)(dict(results))["img"] is before
+    assert DAGNRestore(weights, max_quality=101, again=True)(dict(results))["dagn_restored"] is True
+    other = dict(results, img=before[::-1].copy())  # whose pixels are not that file's
+    assert DAGNRestore(weights, max_quality=101)(other)["dagn_restored"] is True
+    compressed = JPEGCompress(10)(dict(results))
+    assert DAGNRestore(weights, max_quality=101)(compressed)["dagn_restored"] is True
+    deferred = DAGNDefer(dict(type="RandomFlip", prob=0.0))(dict(results))["dagn_deferred"]
+    assert shared_restorer(model=weights, device="cpu", max_quality=101)(before, quality=deferred.quality) is before
+
+
+def test_gray_stays_gray(weights):
+    grey = odd_files.grey_levels(96, 64)
+    results = DAGNRestore(weights, max_quality=101)(toy(img=grey, ori_shape=grey.shape[:2]))
+    assert results["dagn_restored"] and (results["img"][..., :1] == results["img"]).all()
+
+
+@pytest.mark.parametrize("name", odd_files.damaged())
+def test_a_damaged_file_beside_good_pixels_is_no_matter(weights, tmp_path, name):
+    """The loader may have read what Pillow does not, or have got its pixels elsewhere."""
+    (tmp_path / name).write_bytes(odd_files.damaged()[name])
+    results = DAGNRestore(weights, max_quality=101)(toy(img_path=str(tmp_path / name)))
+    expected = DAGNRestore(weights, max_quality=101)(toy())
+    np.testing.assert_array_equal(results["img"], expected["img"])
+
+
+@pytest.mark.parametrize("kind", [*odd_files.ODD_EXIF, *odd_files.UNREADABLE_EXIF])
+def test_exif_of_any_kind_does_not_hide_the_quality(weights, tmp_path, kind):
+    exif = {**odd_files.ODD_EXIF, **odd_files.UNREADABLE_EXIF}[kind]
+    (tmp_path / "a.jpg").write_bytes(odd_files.jpeg(95, exif=exif))
+    results = LoadImageFromFile()(dict(img_path=str(tmp_path / "a.jpg")))
+    assert DAGNRestore(weights)(results)["dagn_restored"] is False
+
+
+def test_the_quality_is_of_the_tables_that_the_components_use(weights, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(odd_files.with_tables(odd_files.jpeg(20), (3, [1] * 64)))
+    results = LoadImageFromFile()(dict(img_path=str(tmp_path / "a.jpg")))
+    assert transforms.known_quality(results, transforms.file_of(results, None)).value == 20

@@ -270,7 +270,7 @@ def test_a_list_has_no_one_file(restorer, carrier):
 
 def test_shipped_weights_win_back_more_than_they_cost(real_data):
     """On three crops of LIVE1 at QF 10: more dB than the bytes would have bought by a higher QF, 0.03 dB a percent."""
-    plain, restorer = (Restorer("dagn-s", "cpu", side_information=value) for value in (False, True))
+    plain, restorer = (Restorer("dagn-s-psnr", "cpu", side_information=value) for value in (False, True))
     encoder = SideInformationEncoder()
     assert encoder.adapter.lambda_rate == 0.002
     gains, shares = [], []
@@ -285,8 +285,14 @@ def test_shipped_weights_win_back_more_than_they_cost(real_data):
 
 def test_every_shipped_weights_file_is_for_a_shipped_restorer():
     files = sorted(adapter.FOLDER.glob("*.safetensors"))
-    assert len(files) >= 3 and {adapter.load(path).trunk for path in files} == {models.fingerprint("dagn-s")}
+    assert len(files) >= 3 and {adapter.load(path).trunk for path in files} == {models.fingerprint("dagn-s-psnr")}
     assert len({adapter.load(path).identity for path in files}) == len(files)
+
+
+def test_another_restorer_names_the_one_that_shipped_side_information_is_for():
+    file = SideInformationEncoder().encode(IMAGE, 20)
+    with pytest.warns(RuntimeWarning, match="side information for dagn-s-psnr, another restorer"):
+        Restorer("dagn-s", "cpu")(file)
 
 
 # -- two machines ---------------------------------------------------------------------------------------------------------

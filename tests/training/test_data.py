@@ -134,3 +134,18 @@ def test_validation_pairs_are_fixed_crops_at_every_quality():
     assert np.array_equal(original.permute(1, 2, 0).numpy(), PHOTOGRAPHS[1][:48, :48])
     expected = codec.compress(np.ascontiguousarray(PHOTOGRAPHS[1][:48, :48]), 40)
     assert np.array_equal(compressed.permute(1, 2, 0).numpy(), expected)
+
+
+def test_without_turns_crops_are_only_mirrored():
+    """Brighter downwards, redder to the right; what else is drawn stays the same."""
+    y, x = np.mgrid[:96, :96].astype(np.uint8)
+    ramp = [np.stack([2 * x, 2 * y, 2 * y], axis=2)]
+    turned, upright = (JPEGPairs(ramp, 32, 40, seed=3, turns=turns) for turns in (True, False))
+    down, right = [], []
+    for index in range(40):
+        (_, first, quality), (_, second, same) = turned[index], upright[index]
+        assert quality == same and first.shape == second.shape
+        down.append([image[1, -1].float().mean() > image[1, 0].float().mean() for image in (first, second)])
+        right.append(bool(second[0, :, -1].float().mean() > second[0, :, 0].float().mean()))
+    down = np.array(down)
+    assert not down[:, 0].all() and down[:, 1].all() and 10 < sum(right) < 30

@@ -369,6 +369,30 @@ def test_half_precision_costs_next_to_nothing_on_live1(real_data, tmp_path):
         assert abs(full - halved) <= 0.01 and full > metrics.psnr(compressed, original)
 
 
-def test_the_runner_refuses_what_amp_does_not_know(photos, tmp_path):
-    with pytest.raises(UsageError, match="amp"):
-        StageRunner(runs.config("insensitive", photos, amp="fp8"), tmp_path, [], [])
+def test_the_best_weights_are_kept_and_exported(photos, tmp_path, encoders):
+    options = {"steps": 6, "lr": 3e-3, "validate_every": 1, "validation_images": 1, "validation_size": 48, "patience": 9}
+    path = runs.train("dagn", photos, tmp_path / "w", **options, **encoders)
+    state = checkpoint.read(path)
+    best, first = state["best"], state["first"]
+    gains = [value for name, value in best["metrics"].items() if name.startswith("psnr_gain")]
+    last = RestorationStage(runs.TINY).score(state["metrics"])
+    assert best["score"] == pytest.approx(np.mean(gains)) and best["score"] >= last
+    assert set(first) == set(best["metrics"]) and 0 <= best["step"] <= 6
+    loaded = models.load(export(path, tmp_path / "out.safetensors", "float32"))
+    assert loaded.card["steps"] == best["step"] and loaded.card["metrics"] == best["metrics"]
+    reference = RestorationStage(runs.TINY)
+    reference.load_state_dict(best["state_dict"])
+    x = torch.rand(1, 3, 48, 48)
+    with torch.no_grad():
+        assert torch.allclose(loaded.model.network(x), reference.eval().network(x), atol=1e-5)
+
+
+def test_the_runner_refuses_what_it_cannot_do(photos, tmp_path):
+    for reason, launcher, options in (
+        ("amp", "none", {"amp": "fp8"}),
+        ("minutes must be positive", "none", {"minutes": 0}),
+        ("a run of one process alone", "pytorch", {"minutes": 5}),
+        ("patience needs images", "none", {"patience": 3}),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            StageRunner(runs.config("insensitive", photos, **options), tmp_path, [], [], launcher=launcher)

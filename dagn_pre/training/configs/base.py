@@ -20,12 +20,15 @@ qualities = "restoration"
 p_444 = 0.0
 p_second = 0.0
 aligned = False
+turns = True
 patch = 64
 batch = 8
 workers = 1
 seed = 0
 
 steps = 1000
+minutes = None
+patience = None
 lr = 1e-3
 warmup = 200
 clip = 1.0

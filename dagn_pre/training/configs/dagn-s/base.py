@@ -1,5 +1,5 @@
 _base_ = "../base.py"
-name = "dagn-s"
+name = "dagn-s-psnr"
 network = dict(
     widths=(32, 64, 96, 128),
     blocks=(1, 2, 2, 2),

@@ -2,7 +2,7 @@
 _base_ = "../base.py"
 name = "dagn-s"
 stage = "semantic"
-trunk = "dagn-s"
+trunk = "dagn-s-psnr"
 data = [
     "{{$DAGN_PRE_DATA:data}}/restoration/BSDS500-train",
     "{{$DAGN_PRE_DATA:data}}/restoration/T91",

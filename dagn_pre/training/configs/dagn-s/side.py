@@ -4,7 +4,7 @@ name = "dagn-s-side"
 stage = "side"
 architecture = "side_information"
 network = dict(shift=True)
-trunk = "dagn-s"
+trunk = "dagn-s-psnr"
 aligned = True
 patch = 96
 ema_decay = 0.999
