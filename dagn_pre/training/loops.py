@@ -178,7 +178,7 @@ class TimedLoop(StepLoop):
         return self.seconds / max(self.limit - self.validation, 1e-9)
 
     def finished(self) -> bool:
-        return self.stop_training or self.share >= 1
+        return self.stop_training or (self._iter > 0 and self.share >= 1)  # a step at least, so that there is something to keep
 
     def _steps(self) -> None:
         self.next_save = self.seconds + SAVE_SECONDS

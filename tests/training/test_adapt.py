@@ -102,6 +102,11 @@ def test_a_run_ends_in_time_at_a_rate_near_zero(folder, tiny_weights, tmp_path):
     assert len(rates) == found.steps > 3 and rates[-1] < 0.2 * max(rates) and max(rates) <= QUICK["lr"]
 
 
+def test_a_time_that_is_over_before_the_first_step_leaves_a_file_all_the_same(folder, tiny_weights, tmp_path):
+    found = run(folder, tmp_path / "mine.safetensors", tiny_weights, steps=None, minutes=1e-6)
+    assert (found.steps, found.ended) == (1, "the time is over") and models.load(found.output)
+
+
 def test_the_rate_follows_the_share_of_the_run():
     assert loops.rate(0) == pytest.approx(0.1) and loops.rate(loops.WARMUP) == 1 and loops.rate(1) == 0
     for share in (0.1, 0.5, 0.9):

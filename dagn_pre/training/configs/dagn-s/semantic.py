@@ -1,4 +1,6 @@
-# dagn-s for models: the one that minimises pixel error, trained on under the features of three networks of different design.
+# dagn-s for models: the one that minimises pixel error, trained on under the features of four networks of different design. The
+# texture teacher is made first: python -m dagn_pre.training.texture --data PHOTOS... --output $DAGN_PRE_DATA/texture.safetensors.
+# The shipped weights also saw VOC's training photographs and wallpapers, reduced (python -m dagn_pre.training.photographs).
 _base_ = "../base.py"
 name = "dagn-s"
 stage = "semantic"
@@ -35,10 +37,18 @@ teachers = dict(
         mean=[127.5] * 3,
         std=[127.5] * 3,
     ),
+    texture=dict(
+        kind="texture",
+        weights="{{$DAGN_PRE_DATA:data}}/texture.safetensors",
+        layers=["stem", "stages.0", "stages.1", "stages.2"],
+        weight=1.5,
+    ),
 )
+lambda_pixels = 2.5
+per_step = 2
 patch = 96
 batch = 8
-steps = 8000
+steps = 6500
 lr = 3e-4
 warmup = 100
 ema_decay = 0.999
