@@ -1,5 +1,5 @@
-# dagn-s for models: the one that minimises pixel error, trained on under the features of four networks of different design. The
-# texture teacher is made first: python -m dagn_pre.training.texture --data PHOTOS... --output $DAGN_PRE_DATA/texture.safetensors.
+# dagn-s for models: dagn-s-psnr trained on under the features of four networks of different design. Make the texture teacher
+# first: python -m dagn_pre.training.texture --data PHOTOS... --output $DAGN_PRE_DATA/texture.safetensors.
 # The shipped weights also saw VOC's training photographs and wallpapers, reduced (python -m dagn_pre.training.photographs).
 _base_ = "../base.py"
 name = "dagn-s"
