@@ -403,11 +403,12 @@ def test_default_weights_help_on_real_images_and_know_their_quality(real_data):
     assert np.mean(errors) < 6
 
 
-def test_the_dial_corrects_less_the_higher_its_quality(real_data):
-    qualities = range(10, 91, 10)
-    dialled = [Restorer(device="cpu", quality=quality) for quality in qualities]
+@pytest.mark.parametrize("name, last, share", [("dagn-s-psnr", 90, 0.8), ("dagn-s", 80, 0.95)])  # for models it is weaker
+def test_the_dial_corrects_less_the_higher_its_quality(real_data, name, last, share):
+    qualities = range(10, last + 1, 10)
+    dialled = [Restorer(name, device="cpu", quality=quality) for quality in qualities]
     for path in sorted((real_data / "LIVE1").glob("*.png"))[:3]:
         compressed = codec.compress(codec.decode(path.read_bytes())[:256, :256], 20)
         corrections = [np.abs(restore(compressed).astype(float) - compressed).mean() for restore in dialled]
         assert all(np.diff(corrections) < 0)
-        assert corrections[-1] < 0.8 * corrections[0]
+        assert corrections[-1] < share * corrections[0]

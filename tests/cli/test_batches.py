@@ -307,7 +307,9 @@ def test_a_terminated_command_leaves_no_partial_file(tmp_path, model, number):
         Image.fromarray(noise).save(tmp_path / "in" / name, compress_level=0)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "dagn_pre.cli.main", "restore", str(tmp_path / "in"), str(out), *model, "--strength", "0"]
+    former = signal.signal(number, signal.default_int_handler)  # else a child in the background ignores Ctrl-C
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    signal.signal(number, former)
     while process.poll() is None and not (out.is_dir() and any(name.startswith(".") for name in os.listdir(out))):
         time.sleep(0.01)
     process.send_signal(number)
