@@ -133,7 +133,7 @@ def test_networks_that_cannot_teach_are_refused_by_layer_and_operation(layer, re
 
 def test_entries_that_make_no_teacher_are_refused():
     for spec, reason in (
-        ({}, "kind must be one of timm, torchvision, module, or package:function, not None"),
+        ({}, "kind must be one of timm, torchvision, module, texture, or package:function, not None"),
         (toy("absent"), "cannot be imported"),
         ({"kind": "no.such.package:f"}, "cannot be imported"),
         (toy("teacher", colour=3), "does not take what it is given"),
