@@ -238,18 +238,19 @@ class KeepBest(Hook):
         self.patience = patience
         self.first: dict | None = None
         self.best: dict | None = None
-        self.mark, self.stale = -math.inf, 0  # the score that has to be exceeded, and for how many validations it was not
+        self.mark, self.stale = -math.inf, 0  # the score to be exceeded, after steps, and for how many validations it was not
 
     def before_train(self, runner: StageRunner) -> None:
         self._end(runner)  # a run that had ended is continued
 
     def after_val_epoch(self, runner: StageRunner, metrics: dict[str, float] | None = None) -> None:
         score = runner.stage.score(metrics)
-        if self.first is None:
-            self.first = dict(metrics)
         if self.best is None or score > self.best["score"]:
             state = {name: tensor.detach().cpu().clone() for name, tensor in runner.stage.state_dict().items()}
             self.best = {"step": runner.iter, "score": score, "metrics": dict(metrics), "state_dict": state}
+        if self.first is None:
+            self.first = dict(metrics)  # no mark to exceed: a good start is left before it is surpassed
+            return
         rises = score > self.mark + RISE
         self.mark, self.stale = (score, 0) if rises else (self.mark, self.stale + 1)
         self._end(runner)

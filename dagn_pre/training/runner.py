@@ -66,6 +66,8 @@ class GainMetric(BaseMetric):
     What the stage itself measures of its output (``Stage.measures``) is there under its own names, per QF too.
     """
 
+    default_prefix = ""  # None would be warned of
+
     def __init__(self, stage: Callable[[], Stage]) -> None:
         super().__init__()
         self.stage = stage

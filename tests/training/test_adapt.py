@@ -86,7 +86,7 @@ def test_the_best_weights_are_written_and_a_run_that_gets_no_better_ends(folder,
     monkeypatch.setattr(SemanticStage, "losses", opposite)
     found = run(folder, tmp_path / "mine.safetensors", tiny_weights, steps=50)
     assert found.best == 0 and found.after == found.before
-    assert found.steps == 15 and found.ended == "the agreement has not risen for 3 validations"
+    assert found.steps == 20 and found.ended == "the agreement has not risen for 3 validations"
     loaded, trunk = (models.load(path).model.state_dict() for path in (found.output, tiny_weights))
     assert all(torch.allclose(loaded[name], tensor, atol=1e-3) for name, tensor in trunk.items())
     again = run(folder, tmp_path / "again.safetensors", tiny_weights, steps=50, resume=True, work_dir=tmp_path / "mine.adapt")
