@@ -18,6 +18,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from dagn_pre.errors import ConfigError, UsageError
+from dagn_pre.integrations.openmmlab import checkpoints
 from dagn_pre.integrations.openmmlab.insert import find, mmseg_under_any_name
 
 # Beside the keys of training, validation and TTA; Runners of one process would share a visualizer that a config names.
@@ -127,6 +128,18 @@ def moved(node, old: str, new: str):
     if isinstance(node, str) and f"{node}/".startswith(f"{old.rstrip('/')}/"):
         return new + node[len(old.rstrip("/")) :].rstrip("/")
     return node
+
+
+def checkpoint(cfg: Config, given: str | None = None) -> Path:
+    """The file of a model's weights: ``given``, a path or URL, or what the config names, beside it or among ours.
+
+    Raises:
+        ConfigError: neither, or no such file.
+    """
+    wanted = given or cfg.get("checkpoint")
+    if not wanted:
+        raise ConfigError(f"config {name(cfg)} names no checkpoint: give one with --checkpoint")
+    return checkpoints.find(wanted, () if given else (Path(cfg.filename).parent, WEIGHTS))
 
 
 def check_data(cfg: Config) -> list[Path]:

@@ -26,7 +26,7 @@ from dagn_pre.benchmarks.inputs import Restoring
 from dagn_pre.benchmarks.report import data
 from dagn_pre.benchmarks.results import SETTINGS, Results
 from dagn_pre.codec import check_quality
-from dagn_pre.errors import ConfigError, UsageError
+from dagn_pre.errors import UsageError
 from dagn_pre.integrations.openmmlab import checkpoints
 from dagn_pre.integrations.openmmlab.insert import insert
 from dagn_pre.restorer import check_options
@@ -362,10 +362,7 @@ def prepare(
     for remark in data_checks.check(cfg):
         if processes.is_main_process() and source not in DEMO:  # its two splits lie in one folder
             print(f"note: {remark}", file=sys.stderr)
-    wanted = checkpoint or cfg.get("checkpoint")
-    if not wanted:
-        raise ConfigError(f"config {hosts.name(cfg)} names no checkpoint: give one with --checkpoint")
-    path = checkpoints.find(wanted, () if checkpoint else (Path(cfg.filename).parent, hosts.WEIGHTS))
+    path = hosts.checkpoint(cfg, checkpoint)
     chosen = None if subset is None else sampling.subset(cfg, subset, seed)
     if subset is not None and chosen is None and processes.is_main_process():
         print(f"note: config {hosts.name(cfg)} tests no more than {subset} images: the subset is all of them", file=sys.stderr)

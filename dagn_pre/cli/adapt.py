@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dagn_pre.errors import ConfigError, DagnPreError, ImageWarning, UsageError
+from dagn_pre.errors import DagnPreError, ImageWarning, UsageError
 
 if TYPE_CHECKING:
     from dagn_pre.training.adapt import Adapted
@@ -105,16 +105,13 @@ def of_config(args: argparse.Namespace) -> tuple[dict, object]:
             raise UsageError(f"--{name.replace('_', '-')} goes with --module; a CONFIG says it itself")
     try:
         from dagn_pre.benchmarks import hosts
-        from dagn_pre.integrations.openmmlab import checkpoints, teachers
+        from dagn_pre.integrations.openmmlab import teachers
     except ImportError as error:
         raise DagnPreError(f'adapt CONFIG needs OpenMMLab ({error}): pip install "dagn-pre[train,openmmlab]"') from error
 
     with quiet():
         cfg = hosts.load(args.config)
-    source = args.checkpoint or cfg.get("checkpoint")
-    if not source:
-        raise ConfigError(f"config {args.config} names no checkpoint: give one with --checkpoint")
-    checkpoint = checkpoints.find(str(source), (Path(cfg.filename).parent, hosts.WEIGHTS))
+    checkpoint = hosts.checkpoint(cfg, args.checkpoint)
     teacher = {"kind": f"{teachers.__name__}:model", "config": cfg.filename, "checkpoint": str(checkpoint)}
     fixed = args.scale
     return teacher, lambda sizes: teachers.test_scale(cfg, sizes) if fixed is None else fixed

@@ -91,11 +91,16 @@ def check_weights(path: str | Path) -> dict:
     return card
 
 
+def identity(path: Path) -> bytes:
+    """The four bytes that name a weights file in files that it was used for."""
+    return hashlib.sha256(path.read_bytes()).digest()[:4]
+
+
 @functools.lru_cache(maxsize=16)
 def _load(path: Path, modified: int) -> Adapter:
     card = check_weights(path)
     network, _ = weights.load(path)
-    return Adapter(network, hashlib.sha256(path.read_bytes()).digest()[:4], card["trunk"], float(card["lambda_rate"]))
+    return Adapter(network, identity(path), card["trunk"], float(card["lambda_rate"]))
 
 
 def load(path: str | Path) -> Adapter:
@@ -181,7 +186,7 @@ def read(jpeg: bytes, known: Known, height: int, width: int) -> tuple[Adapter, n
     if (layout.height, layout.width) != (height, width):
         raise SegmentError(f"side information of {layout.width}x{layout.height} pixels, not {width}x{height}")
     if message.model not in known:
-        if message.model in {load(path).identity for path in FOLDER.glob("*.safetensors")}:
+        if message.model in map(identity, FOLDER.glob("*.safetensors")):
             raise SegmentError(f"side information for {TRUNK}, another restorer; take that one (restore --for eyes)")
         raise SegmentError(f"side information for weights {message.model.hex()}, which are not here")
     adapter = known[message.model]

@@ -81,6 +81,20 @@ def write(folder: Path, state: dict, keep: int) -> Path:
     return path
 
 
+def load(path: Path, kind: str, content: str) -> object:
+    """What ``torch.load`` gives of a file without running code, tensors on the CPU; ``kind`` and ``content`` are for messages.
+
+    Raises:
+        WeightsError: missing, damaged, or not plain types and tensors alone.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such {kind}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path}: damaged or not {content} ({str(error).splitlines()[0]})") from error
+
+
 def read(source: str | Path) -> dict:
     """A checkpoint's contents, tensors on the CPU; of a folder, its newest.
 
@@ -90,12 +104,7 @@ def read(source: str | Path) -> dict:
     path = Path(source)
     if path.is_dir():
         path = latest(path) or path / "step_*.pth"
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such checkpoint")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path}: damaged or not a checkpoint of plain tensors ({str(error).splitlines()[0]})") from error
+    state = load(path, "checkpoint", "a checkpoint of plain tensors")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(f"{path}: not a checkpoint of dagn-pre train (no format {FORMAT!r})")
     return state

@@ -20,10 +20,9 @@ from torch.nn import functional as F
 from dagn_pre import codec, models
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.networks.config import NetworkConfig
-from dagn_pre.networks.dagn import Guidance
 from dagn_pre.protocol import Facts
 from dagn_pre.training import teachers as making
-from dagn_pre.training.stages import Losses, Stage, narrowed, working_dtype
+from dagn_pre.training.stages import Losses, Stage, guided
 
 ENCODERS = ("network.encoder_ci", "network.encoder_cs", "quality")  # of a DAGN: stage 1's, and P_qf reads one of them
 
@@ -79,7 +78,7 @@ class SemanticStage(Stage):
         made = {name: making.build(name, teachers[name]) for name in making.names(teachers)}
         parameters = dict(model.named_parameters())
         held = {name for name in parameters if name.startswith(tuple(frozen))}
-        if model.config.architecture == "dagn" and len(held) == len(parameters):
+        if len(held) == len(parameters):
             raise ConfigError(f"frozen leaves nothing to learn: {', '.join(frozen)}")
         for name, parameter in parameters.items():
             parameter.requires_grad_(name not in held)
@@ -112,11 +111,7 @@ class SemanticStage(Stage):
     def restored(self, compressed: Tensor, quality: Tensor) -> Tensor:
         """(B, 3, H, W) padded -> the same, restored, float32; guidance in float32 under any autocast."""
         facts = [Facts(codec.given_quality(value)) for value in quality.tolist()]
-        with torch.autocast(compressed.device.type, enabled=False):
-            guidance = self.model.guide(compressed, facts)
-        if isinstance(guidance, Guidance):
-            guidance = narrowed(guidance, working_dtype(compressed))
-        return self.model.restore(compressed, guidance).float()
+        return self.model.restore(compressed, guided(self.model, compressed, facts)).float()
 
     def distance(self, name: str, found: Mapping[str, Tensor], aim: Mapping[str, Tensor]) -> Tensor:
         """How far a teacher's features of an image are from those of its original.

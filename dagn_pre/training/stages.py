@@ -8,9 +8,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from dagn_pre.errors import UsageError
 from dagn_pre.networks.autoencoder import QUALITY_CLASSES, AutoEncoder, Discriminator, QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig, Guidance
 from dagn_pre.networks.resnet import ResNetEncoder
+from dagn_pre.protocol import Facts, RestorationModel
 from dagn_pre.training import checkpoint
 from dagn_pre.training.dial import sensitive_vectors
 
@@ -366,6 +368,13 @@ def narrowed(guidance: Guidance, dtype: torch.dtype) -> Guidance:
         return pairs and [tuple(tensor.to(dtype) for tensor in pair) for pair in pairs]
 
     return replace(guidance, sensitive=cast(guidance.sensitive), insensitive=cast(guidance.insensitive))
+
+
+def guided(model: RestorationModel, x: Tensor, facts: Sequence[Facts]) -> Any:
+    """A restorer's guidance, computed in float32 under any autocast, and then in the working type."""
+    with torch.autocast(x.device.type, enabled=False):
+        guidance = model.guide(x, facts)
+    return narrowed(guidance, working_dtype(x)) if isinstance(guidance, Guidance) else guidance
 
 
 STAGES: dict[str, type[Stage]] = {

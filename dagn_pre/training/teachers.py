@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dagn_pre.errors import ConfigError, DagnPreError, UsageError, WeightsError
+from dagn_pre.training import checkpoint
 
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # mean, std of RGB in 0..255
 FLOOR = 1e-3  # of a layer's mean energy: what a silent channel is divided by
@@ -292,13 +292,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: missing, damaged, or not tensors alone.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path}: damaged or not weights alone ({str(error).splitlines()[0]})") from error
+    content = checkpoint.load(Path(path), "weights file", "weights alone")
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path}: holds no state dict of tensors")

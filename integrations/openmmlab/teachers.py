@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from dagn_pre.errors import ConfigError
@@ -97,8 +98,6 @@ def backbone(host: str, checkpoint: str | Path, layers: Sequence[str], mean=IMAG
         ConfigError: the host has none of that type.
         WeightsError: a checkpoint that is missing, damaged or of another network.
     """
-    from mmengine.registry import MODELS
-
     register(host)
     try:
         with DefaultScope.overwrite_default_scope(host):
@@ -116,8 +115,6 @@ def scope_of(cfg: Config) -> str:
 
 def register(host: str) -> None:
     """Make a host's models known to mmengine's registry."""
-    import importlib
-
     if host not in ("mmdet", "mmseg"):
         raise ConfigError(f"host must be mmdet or mmseg, not {host!r}")
     importlib.import_module(f"{host}.utils").register_all_modules(init_default_scope=False)
@@ -129,8 +126,6 @@ def build(cfg: Config) -> nn.Module:
     Raises:
         ConfigError: the config has no model, or it cannot be built.
     """
-    from mmengine.registry import MODELS
-
     scope = scope_of(cfg)
     register(scope)
     settings = without_pretrained(cfg.get("model"))

@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from dagn_pre import models
 from dagn_pre.cli.main import main
-from tests.conftest import photograph
+from tests.training import runs
 
 QUICK = ["--cfg-options", "workers=0", "batch=2", "patch=48", "validation_size=48"]
 TOY = ["--module", "tests.training.toys:scoring"]
@@ -20,10 +19,7 @@ TOY = ["--module", "tests.training.toys:scoring"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Eight small photographs."""
-    root = tmp_path_factory.mktemp("domain")
-    for seed in range(8):
-        Image.fromarray(photograph(64, 80, seed, noise=9)).save(root / f"{seed}.png")
-    return root
+    return runs.write_photographs(tmp_path_factory.mktemp("domain"), 8, noise=9)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -360,7 +361,6 @@ def test_every_format_is_taken_and_what_is_left_out_is_counted_and_named(tmp_pat
 
 
 def test_heic_beside_jpeg_as_phones_write_them(tmp_path, restore):
-    pillow_heif = pytest.importorskip("pillow_heif")
     pillow_heif.register_heif_opener()
     folder = filled(tmp_path / "in", {"IMG_1.JPG": GOOD, "IMG_1.HEIC": odd_files.saved(Image.fromarray(photograph()), "HEIF")})
     assert restore(folder, tmp_path / "out") == 0

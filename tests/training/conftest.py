@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
-from tests.conftest import photograph
 from tests.training import runs
 
 
@@ -22,10 +20,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
     """A folder of three small photographs."""
-    folder = tmp_path_factory.mktemp("photos")
-    for seed in range(3):
-        Image.fromarray(photograph(64, 80, seed, noise=2)).save(folder / f"{seed}.png")
-    return folder
+    return runs.write_photographs(tmp_path_factory.mktemp("photos"), 3, noise=2)
 
 
 @pytest.fixture(scope="session")

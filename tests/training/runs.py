@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from PIL import Image
+
+from dagn_pre.training import checkpoint
 from dagn_pre.training.run import load_stages, train_stage
-from tests.conftest import TINY
+from tests.conftest import TINY, photograph
 
 SMALL = {
     "batch": 2,
@@ -40,6 +43,23 @@ def command(config: str, photos: Path, work_dir: Path, *more: str, **options) ->
 
 def train(name: str, photos: Path, work_dir: Path, resume: bool = False, **options) -> Path:
     return train_stage(config(name, photos, **options), work_dir, resume)
+
+
+def whole_and_resumed(settings, folder: Path) -> list[dict]:
+    """State dicts at the end of a run of four steps, and of one that was continued from its checkpoint of step 2."""
+    name = "step_0000002.pth"
+    train_stage(settings, folder / "whole")
+    (folder / "half").mkdir()
+    (folder / "half" / name).write_bytes((folder / "whole" / name).read_bytes())
+    train_stage(settings, folder / "half", resume=True)
+    return [checkpoint.read(folder / run)["state_dict"] for run in ("whole", "half")]
+
+
+def write_photographs(folder: Path, count: int, noise: float) -> Path:
+    """So many small photographs as PNG files; returns the folder."""
+    for seed in range(count):
+        Image.fromarray(photograph(64, 80, seed, noise=noise)).save(folder / f"{seed}.png")
+    return folder
 
 
 def curve(work_dir: Path, name: str) -> list[float]:

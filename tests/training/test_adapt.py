@@ -34,10 +34,7 @@ QUICK = {"workers": 0, "batch": 2, "patch": 48, "validation_size": 48, "ema_deca
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Ten small photographs."""
-    root = tmp_path_factory.mktemp("domain")
-    for seed in range(10):
-        Image.fromarray(photograph(64, 80, seed, noise=9)).save(root / f"{seed}.png")
-    return root
+    return runs.write_photographs(tmp_path_factory.mktemp("domain"), 10, noise=9)
 
 
 def run(folder: Path, output: Path, trunk: Path, teacher: dict = TOY, **more) -> Adapted:

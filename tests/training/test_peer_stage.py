@@ -9,10 +9,9 @@ import torch
 from dagn_pre import Restorer, architectures, codec, models, weights
 from dagn_pre.cli.main import main
 from dagn_pre.errors import ConfigError
-from dagn_pre.training import checkpoint
 from dagn_pre.training.data import JPEGPairs
 from dagn_pre.training.peers import LOSSES, PeerStage
-from dagn_pre.training.run import load_stages, shipped, train, train_stage
+from dagn_pre.training.run import load_stages, shipped, train
 from tests.conftest import photograph
 from tests.training import runs
 
@@ -64,13 +63,7 @@ def test_a_peer_learns(photos, tmp_path, name):
 def test_a_resumed_run_is_the_whole_run(photos, tmp_path):
     whole = options("arcnn", photos)
     one = load_stages("peers/arcnn", whole)["peer"]
-    train_stage(one, tmp_path / "whole")
-    checkpoint.latest(tmp_path / "whole")
-    (tmp_path / "half").mkdir()
-    half = tmp_path / "half" / "step_0000002.pth"
-    half.write_bytes((tmp_path / "whole" / "step_0000002.pth").read_bytes())
-    train_stage(one, tmp_path / "half", resume=True)
-    states = [checkpoint.read(tmp_path / run)["state_dict"] for run in ("whole", "half")]
+    states = runs.whole_and_resumed(one, tmp_path)
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 

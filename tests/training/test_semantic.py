@@ -110,12 +110,7 @@ def test_validation_tells_distances_as_shares_of_the_jpegs(photos, tiny_weights,
 
 def test_a_resumed_run_is_the_whole_run(photos, tiny_weights, tmp_path):
     settings = config(photos, tiny_weights, per_step=1, ema_decay=0.9)
-    train_stage(settings, tmp_path / "whole")
-    (tmp_path / "half").mkdir()
-    name = "step_0000002.pth"
-    (tmp_path / "half" / name).write_bytes((tmp_path / "whole" / name).read_bytes())
-    train_stage(settings, tmp_path / "half", resume=True)
-    states = [checkpoint.read(tmp_path / run)["state_dict"] for run in ("whole", "half")]
+    states = runs.whole_and_resumed(settings, tmp_path)
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 

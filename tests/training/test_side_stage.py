@@ -103,12 +103,7 @@ def test_a_fixed_trunk_stays_as_it_is(tiny_weights, photos, tmp_path):
 
 def test_a_resumed_run_is_the_whole_run(photos, tiny_weights, tmp_path):
     config = load_stages("dagn-s/side", options(photos, tiny_weights, rate_warmup=4))["side"]
-    train_stage(config, tmp_path / "whole")
-    (tmp_path / "half").mkdir()
-    name = "step_0000002.pth"
-    (tmp_path / "half" / name).write_bytes((tmp_path / "whole" / name).read_bytes())
-    train_stage(config, tmp_path / "half", resume=True)
-    states = [checkpoint.read(tmp_path / run)["state_dict"] for run in ("whole", "half")]
+    states = runs.whole_and_resumed(config, tmp_path)
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
