@@ -321,7 +321,7 @@ STAGE_KEYS = {
     "dagn": ("channels_last", "end_to_end", "lambda_blocking"),
     "peer": ("channels_last",),
     "side": ("channels_last", "trunk", "train_trunk", "relative", "lambda_rate", "sigma", "rate_warmup", "usage"),
-    "semantic": ("channels_last", "trunk", "teachers", "lambda_pixels", "power", "by_channel", "per_step", "frozen"),
+    "semantic": ("channels_last", "trunk", "teachers", "lambda_pixels", "power", "by_channel", "per_step", "judges", "frozen"),
 }  # what a stage's class takes of the configuration
 
 

@@ -45,11 +45,13 @@ class SemanticStage(Stage):
         power, by_channel: of the distance in features.
         per_step: how many of the teachers, drawn by the step's number, have a say in a step; None for all. Each costs about a
             third of dagn-s's own step.
+        judges: those of the teachers that only measure in validation, for a leave-one-out run.
         frozen: prefixes of parameter names that do not learn.
 
     Raises:
         UsageError: no trunk, no teachers, or a trunk that is not one of our networks.
-        ConfigError: a teacher that cannot be made, a weight that is not positive, or prefixes that name nothing.
+        ConfigError: a teacher that cannot be made, a weight that is not positive, judges that are no teachers or all of them,
+            or prefixes that name nothing.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class SemanticStage(Stage):
         power: int = 2,
         by_channel: bool = False,
         per_step: int | None = None,
+        judges: Sequence[str] = (),
         frozen: Sequence[str] = ENCODERS,
         **options,
     ) -> None:
@@ -73,8 +76,13 @@ class SemanticStage(Stage):
         wrong = [name for name, weight in shares.items() if not weight > 0]
         if wrong:
             raise ConfigError(f"teacher {wrong[0]}: weight must be positive, not {shares[wrong[0]]}")
-        if per_step is not None and not 1 <= per_step <= len(teachers):
-            raise ConfigError(f"per_step must lie in 1..{len(teachers)}, the teachers' number, or be None, not {per_step!r}")
+        if unknown := set(judges) - set(teachers):
+            raise ConfigError(f"judges: {', '.join(sorted(unknown))} is none of the teachers {', '.join(teachers)}")
+        teaching = [name for name in teachers if name not in judges]
+        if not teaching:
+            raise ConfigError("judges: all of the teachers are, so that none teaches")
+        if per_step is not None and not 1 <= per_step <= len(teaching):
+            raise ConfigError(f"per_step must lie in 1..{len(teaching)}, the teachers' number, or be None, not {per_step!r}")
         made = {name: making.build(name, teachers[name]) for name in making.names(teachers)}
         parameters = dict(model.named_parameters())
         held = {name for name in parameters if name.startswith(tuple(frozen))}
@@ -86,7 +94,7 @@ class SemanticStage(Stage):
         # Not among the stage's modules: checkpoints hold what learns, and the teachers are files of their own.
         self._teachers = Frozen((name, one.to(memory_format=self.data_preprocessor.layout)) for name, one in made.items())
         self._described = {name: making.describe(spec) for name, spec in teachers.items()}
-        self.weights = shares
+        self.weights, self.teaching = shares, teaching
         self.lambda_pixels, self.power, self.by_channel, self.per_step = lambda_pixels, power, by_channel, per_step
 
     def _apply(self, fn, recurse: bool = True) -> nn.Module:
@@ -144,7 +152,7 @@ class SemanticStage(Stage):
         pixels = F.l1_loss(output, original)
         if not pixels.isfinite():  # or a teacher would take the blame
             raise FloatingPointError("the restored image is not finite")
-        asked = random.Random(self.step).sample(list(self._teachers), self.per_step) if self.per_step else list(self._teachers)
+        asked = random.Random(self.step).sample(self.teaching, self.per_step) if self.per_step else self.teaching
         found = self.distances(output, original, asked)
         total = sum(self.weights[name] for name in asked)
         losses = {f"loss_{name}": self.weights[name] / total * value for name, value in found.items()}

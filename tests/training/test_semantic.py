@@ -70,6 +70,20 @@ def test_some_of_the_teachers_have_a_say_in_a_step(tiny_weights):
     assert set().union(*seen) == {"loss_a", "loss_b", "loss_c"}
 
 
+def test_judges_have_no_say_but_are_measured(photos, tiny_weights, tmp_path):
+    made = stage(tiny_weights, judges=["b"])
+    losses, _ = made.losses(*pair())
+    assert set(losses) == {"loss_pixels", "loss_a", "loss_c"}
+    compressed, original, _ = pair()
+    assert "distance_b" in made.measures(compressed, original, original)
+
+
+@pytest.mark.parametrize(("judges", "reason"), [(["z"], "z is none of"), (list(TOYS), "all of the teachers")])
+def test_judges_that_are_no_teachers_or_all_of_them_are_refused(tiny_weights, judges, reason):
+    with pytest.raises(ConfigError, match=reason):
+        stage(tiny_weights, judges=judges)
+
+
 def test_training_brings_features_closer_and_leaves_encoders_and_quality_as_they_are(photos, tiny_weights, tmp_path):
     options = {"steps": 40, "lr": 3e-3, "save_every": 40, "ema_decay": 0.9, "teachers": {"_delete_": True, "a": TOYS["a"]}}
     path = train_stage(config(photos, tiny_weights, **options), tmp_path)

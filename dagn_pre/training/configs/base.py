@@ -54,6 +54,7 @@ lambda_pixels = 1.0
 power = 2
 by_channel = False
 per_step = None
+judges = []
 frozen = ["network.encoder_ci", "network.encoder_cs", "quality"]
 
 amp = None
