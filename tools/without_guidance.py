@@ -32,7 +32,7 @@ def tensor(image: np.ndarray) -> torch.Tensor:
 
 @torch.no_grad()
 def means(network: DAGN, part: str, photographs: list[np.ndarray]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The mean (scale, shift) that a guidance gives each DAGB, two (C,) tensors, over photographs at the training's mix of QFs."""
+    """The mean (scale, shift), two (C,) tensors, that a guidance gives each DAGB over photographs at the training's mix of QFs."""
     rng = np.random.default_rng(0)
     found = []
     for image in photographs:
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--data", nargs="+", required=True, metavar="DIR", help="photographs")
     options = parser.parse_args()
-    photographs = [image for image in load_photographs(options.data, SIDE)[0]][:PHOTOGRAPHS]
+    photographs = load_photographs(options.data, SIDE)[0][:PHOTOGRAPHS]
     made = without(models.load(options.model).model, options.part, photographs)
     weights.save(options.output, made, card={"trunk": f"{options.model} without {options.part}"}, dtype=torch.float32)
 
