@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from mmengine.dist import all_gather_object, barrier, broadcast_object_list, is_distributed, is_main_process
 
-from dagn_pre.training.runner import join_processes, leave_processes
+from dagn_pre.training.processes import join_processes, leave_processes
 
 __all__ = ["gathered", "is_main_process", "join_processes", "leave", "main_first", "of_main", "tells"]
 

@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 
 from torch import nn
 
+from dagn_pre.networks.arcnn import ARCNN, ARCNNConfig
+from dagn_pre.networks.blind_dagn import BlindDAGN
 from dagn_pre.networks.config import NetworkConfig
+from dagn_pre.networks.dagn import DAGN, DAGNConfig
+from dagn_pre.networks.dmcnn import DMCNN, DMCNNConfig
+from dagn_pre.networks.edsr import EDSR, EDSRConfig
+from dagn_pre.networks.fbcnn import FBCNN, FBCNNConfig
+from dagn_pre.networks.qgac import QGAC, QGACConfig
+from dagn_pre.networks.side_information import SideInformation, SideInformationConfig
 from dagn_pre.protocol import RestorationModel
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where an architecture lies; its module is imported when it is needed.
+    """A configuration and what is made from it: a restorer, or with ``SideInformation`` what conditions one."""
 
-    Attributes:
-        module: import path.
-        config: name of its :class:`NetworkConfig` there.
-        model: name of its :class:`RestorationModel` there, made from a config; of ``side_information`` it is not one, but
-            what conditions one.
-    """
-
-    module: str
-    config: str
-    model: str
-
-    def config_type(self) -> type[NetworkConfig]:
-        return getattr(importlib.import_module(self.module), self.config)
-
-    def build(self, config: NetworkConfig) -> RestorationModel:
-        """The restorer, random weights."""
-        return getattr(importlib.import_module(self.module), self.model)(config)
+    config: type[NetworkConfig]
+    model: type[nn.Module]
 
 
 ARCHITECTURES = {
-    "dagn": Architecture("dagn_pre.networks.blind_dagn", "DAGNConfig", "BlindDAGN"),
-    "arcnn": Architecture("dagn_pre.networks.arcnn", "ARCNNConfig", "ARCNN"),
-    "dmcnn": Architecture("dagn_pre.networks.dmcnn", "DMCNNConfig", "DMCNN"),
-    "qgac": Architecture("dagn_pre.networks.qgac", "QGACConfig", "QGAC"),
-    "edsr": Architecture("dagn_pre.networks.edsr", "EDSRConfig", "EDSR"),
-    "side_information": Architecture("dagn_pre.networks.side_information", "SideInformationConfig", "SideInformation"),
-    "fbcnn": Architecture("dagn_pre.peers.fbcnn", "FBCNNConfig", "FBCNN"),
+    kind.config.architecture: kind
+    for kind in (
+        Architecture(DAGNConfig, BlindDAGN),
+        Architecture(ARCNNConfig, ARCNN),
+        Architecture(DMCNNConfig, DMCNN),
+        Architecture(QGACConfig, QGAC),
+        Architecture(EDSRConfig, EDSR),
+        Architecture(SideInformationConfig, SideInformation),
+        Architecture(FBCNNConfig, FBCNN),
+    )
 }
 
 
@@ -50,22 +45,17 @@ def config(architecture: str, values: dict) -> NetworkConfig:
 
     Raises:
         ValueError: an unknown architecture, or values that it does not have.
-        DagnPreError: it needs a package that is not installed.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[architecture].config_type().from_dict(values)
+    return ARCHITECTURES[architecture].config.from_dict(values)
 
 
 def build(config: NetworkConfig) -> RestorationModel:
-    """A restorer of that shape with random weights."""
-    return ARCHITECTURES[config.architecture].build(config)
+    """A restorer of that shape with random weights; raises DagnPreError where it needs an extra that is not installed."""
+    return ARCHITECTURES[config.architecture].model(config)
 
 
 def counted(config: NetworkConfig) -> nn.Module:
     """What a cost is counted of: Table III leaves P_qf out, and has batch norm where a network has it."""
-    if config.architecture == "dagn":
-        from dagn_pre.networks.dagn import DAGN
-
-        return DAGN(config)
-    return build(config)
+    return DAGN(config) if config.architecture == "dagn" else build(config)

@@ -38,8 +38,8 @@ from dagn_pre.networks.dmcnn import DMCNNConfig
 from dagn_pre.networks.fold import fold_batch_norm
 from dagn_pre.networks.qgac import QGACConfig
 from dagn_pre.protocol import RestorationModel
+from dagn_pre.weights import SHIPPED
 
-SHIPPED = Path(__file__).parent / "weights"
 GROUP = "dagn_pre.models"
 FOREIGN = (".pth", ".pt", ".ckpt", ".pkl", ".npz", ".bin", ".safetensors")
 

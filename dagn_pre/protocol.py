@@ -24,9 +24,11 @@ from torch.nn import functional as F
 from dagn_pre import codec
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError, UsageError
-from dagn_pre.networks.side_information import Maps
 
 NEEDS = ("pixels", "tables", "file")
+
+Maps = list[tuple[Tensor, Tensor | None]]
+"""Side information for each conditioned layer: a (factor, shift) pair, (B, C, H / 8, W / 8) each; no shift is None."""
 
 
 @dataclass(frozen=True)

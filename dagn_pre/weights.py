@@ -32,6 +32,7 @@ from dagn_pre.networks.dagn import DAGN
 from dagn_pre.protocol import RestorationModel
 
 FORMAT = "dagn-pre-weights-2"
+SHIPPED = Path(__file__).parent / "weights"  # those that come with this package
 
 
 @dataclass(frozen=True)

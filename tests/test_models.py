@@ -23,7 +23,7 @@ def test_names_and_unknown_name():
 def test_a_failed_registration_changes_nothing():
     before = models.names()
     with pytest.raises(UsageError, match="registered already"):
-        models.register(models.Model("dagn", TINY, models.SHIPPED / "x", ""))
+        models.register(models.Model("dagn", TINY, weights.SHIPPED / "x", ""))
     assert models.names() == before and models.get("dagn").config != TINY
 
 

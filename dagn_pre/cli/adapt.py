@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     """Train, write the weights and print how well they do; returns 0."""
     try:
         from dagn_pre.training.adapt import adapt
-        from dagn_pre.training.run import parse_options
+        from dagn_pre.training.configuration import parse_options
     except ImportError as error:
         raise DagnPreError(f'adapt needs mmengine ({error}): pip install "dagn-pre[train]"') from error
 
@@ -119,7 +119,7 @@ def of_config(args: argparse.Namespace) -> tuple[dict, object]:
 
 def of_module(args: argparse.Namespace) -> tuple[dict, object]:
     """The teacher that --module describes; its images keep their size unless --scale says otherwise."""
-    from dagn_pre.training.run import parse_options
+    from dagn_pre.training.configuration import parse_options
 
     if args.checkpoint:
         raise UsageError("--checkpoint goes with a CONFIG; a --module loads its weights itself (--module-args)")

@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     try:
-        from dagn_pre.training.run import parse_options, train
+        from dagn_pre.training.configuration import parse_options
+        from dagn_pre.training.run import train
     except ImportError as error:
         raise DagnPreError(f'train needs mmengine ({error}): pip install "dagn-pre[train]"') from error
 

@@ -12,8 +12,8 @@ from dagn_pre.errors import UsageError
 from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig, Guidance
 from dagn_pre.networks.fold import fold_batch_norm
-from dagn_pre.networks.side_information import Maps, window
-from dagn_pre.protocol import Facts, RestorationModel
+from dagn_pre.networks.side_information import window
+from dagn_pre.protocol import Facts, Maps, RestorationModel
 
 
 class BlindDAGN(RestorationModel):

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.networks.resnet import ResNetEncoder
-from dagn_pre.networks.side_information import Maps, conditioned
+from dagn_pre.networks.side_information import conditioned
+from dagn_pre.protocol import Maps
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dagn_pre.networks.config import NetworkConfig
-from dagn_pre.networks.side_information import Maps, conditioned, window
-from dagn_pre.protocol import RestorationModel
+from dagn_pre.networks.side_information import conditioned, window
+from dagn_pre.protocol import Maps, RestorationModel
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dagn_pre.networks.config import NetworkConfig
+from dagn_pre.protocol import Maps
 
 SYMBOLS = 16
 CELL = 16  # pixels a side that one symbol stands for
@@ -136,17 +137,13 @@ class ContextModel(nn.Module):
         return -(symbols * self(symbols)).sum(1) / math.log(2)
 
 
-Maps = list[tuple[Tensor, Tensor | None]]
-"""For each conditioned layer a (factor, shift) pair of (B, C, H / 8, W / 8); shift is None where there is none."""
-
-
 class ArtifactMapping(nn.Module):
     """Symbols to float features, doubled in resolution, and by a 1x1 convolution per conditioned layer to factors around 1.
 
     The 1x1 convolutions come before the upsampling by up to 8, with which they commute; it is bilinear, as decoders' of chroma.
 
     Shape:
-        (B, 16, h, w) one-hot -> :data:`Maps` of (B, C, 2 h, 2 w).
+        (B, 16, h, w) one-hot -> :data:`dagn_pre.protocol.Maps` of (B, C, 2 h, 2 w).
     """
 
     def __init__(self, config: SideInformationConfig) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dagn_pre.errors import DagnPreError, WeightsError
+from dagn_pre.networks.fbcnn import FBCNN
 from dagn_pre.protocol import RestorationModel
 
 try:
@@ -98,9 +99,7 @@ def load(path: Path) -> RestorationModel:
         change = f"{channels[0]} to {channels[1]} channels at scale {descriptor.scale}"
         raise WeightsError(f"{path}: {found} from {change} is no restorer of images as they are")
     if found == "FBCNN" and channels == (3, 3):
-        from dagn_pre.peers.fbcnn import FBCNN
-
-        return FBCNN(descriptor.model)
+        return FBCNN.around(descriptor.model)
     return Foreign(descriptor)
 
 

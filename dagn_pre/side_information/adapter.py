@@ -18,14 +18,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dagn_pre import images, models, weights
+from dagn_pre import images, weights
 from dagn_pre.errors import ImageError, UsageError, WeightsError
-from dagn_pre.networks.side_information import CELL, Maps, SideInformation
+from dagn_pre.networks.side_information import CELL, SideInformation
+from dagn_pre.protocol import Maps
 from dagn_pre.side_information import coder
 from dagn_pre.side_information.segment import IDENTIFIER, Layout, Message, SegmentError
 
-FOLDER = models.SHIPPED / "side_information"
-TRUNK = models.FOR["eyes"]  # the restorer that the shipped ones are for
+FOLDER = weights.SHIPPED / "side_information"
+TRUNK = "dagn-s-psnr"  # the restorer that the shipped ones are for
 
 
 @dataclass(frozen=True, eq=False)

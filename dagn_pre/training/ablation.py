@@ -23,9 +23,10 @@ from dagn_pre import codec, metrics
 from dagn_pre.files import write_atomic
 from dagn_pre.restorer import Restorer
 from dagn_pre.training import checkpoint
+from dagn_pre.training.configuration import read_config, split
 from dagn_pre.training.data import load_photographs
 from dagn_pre.training.export import export
-from dagn_pre.training.run import read_config, split, train_stages
+from dagn_pre.training.sequence import train_stages
 
 OWN_KEYS = ("rows", "evaluation", "evaluation_qualities", "evaluation_images")
 

@@ -31,10 +31,10 @@ from mmengine.hooks import Hook
 from dagn_pre import images as files
 from dagn_pre.errors import ConfigError, ImageError, UsageError
 from dagn_pre.training import checkpoint
+from dagn_pre.training.configuration import CONFIGS, check_config, read_config
 from dagn_pre.training.data import BLOCK, quality_recipe, read_photographs
 from dagn_pre.training.export import export
 from dagn_pre.training.loops import ROUNDS, WARMUP, KeepBest
-from dagn_pre.training.run import CONFIGS, check_config, read_config
 from dagn_pre.training.runner import StageRunner
 from dagn_pre.training.teachers import describe
 

@@ -3,9 +3,7 @@ and the checkpoints are ours, so that a run continues at any step from files tha
 
 from __future__ import annotations
 
-import atexit
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.device import get_device
-from mmengine.dist import get_dist_info, init_dist, is_distributed
+from mmengine.dist import get_dist_info
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
@@ -34,6 +32,7 @@ from dagn_pre.training import checkpoint
 from dagn_pre.training.data import JPEGPairs, StepBatches, ValidationPairs, loader, quality_recipe
 from dagn_pre.training.loops import KeepBest, StepLoop, TimedLoop
 from dagn_pre.training.peers import PeerStage
+from dagn_pre.training.processes import join_processes
 from dagn_pre.training.semantic import SemanticStage
 from dagn_pre.training.side_information import SideInformationStage
 from dagn_pre.training.stages import STAGES as DAGN_STAGES
@@ -332,31 +331,3 @@ def schedule(steps: int, warmup: int) -> list[dict]:
     cosine = {"type": "CosineAnnealingLR", "begin": warmup, "end": steps, "T_max": steps - warmup, "eta_min": 0.0}
     linear = {"type": "LinearLR", "begin": 0, "end": warmup, "start_factor": 1 / max(warmup, 1)}
     return [{**part, "by_epoch": False} for part in ([linear, cosine] if warmup else [cosine])]
-
-
-def join_processes(launcher: str) -> None:
-    """Start torch.distributed as torchrun or slurm set it up: nccl on GPUs, gloo on CPUs.
-
-    Raises:
-        UsageError: the launcher has not set its variables, or slurm without GPUs.
-    """
-    if launcher == "none" or is_distributed():
-        return
-    needed = {"pytorch": "LOCAL_RANK", "slurm": "SLURM_PROCID"}[launcher]
-    if needed not in os.environ:
-        raise UsageError(f"--launcher {launcher} needs {needed} in the environment; start with torchrun or srun")
-    if torch.cuda.is_available():
-        init_dist(launcher, backend="nccl")
-    elif launcher == "slurm":
-        raise UsageError("--launcher slurm needs GPUs; on CPUs start torchrun and --launcher pytorch")
-    else:
-        torch.distributed.init_process_group("gloo")
-    atexit.register(leave_processes)
-
-
-def leave_processes() -> None:
-    """End torch.distributed where it runs: gloo's threads abort an exit that they outlive."""
-    if is_distributed():
-        torch.distributed.destroy_process_group()
-
-

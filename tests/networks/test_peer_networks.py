@@ -14,8 +14,8 @@ from dagn_pre.errors import ImageError
 from dagn_pre.networks import dct
 from dagn_pre.networks.arcnn import ARCNN, ARCNNConfig
 from dagn_pre.networks.dmcnn import DMCNN, DMCNNConfig
+from dagn_pre.networks.fbcnn import FBCNN, FBCNNConfig
 from dagn_pre.networks.qgac import QGAC, QGACConfig, by_frequency, by_plane
-from dagn_pre.peers.fbcnn import FBCNN, FBCNNConfig
 from dagn_pre.protocol import Facts
 from tests.conftest import photograph, randomised
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from dagn_pre.training import checkpoint
-from dagn_pre.training.run import load_stages, train_stage
+from dagn_pre.training.configuration import load_stages
+from dagn_pre.training.sequence import train_stage
 from tests.conftest import TINY, photograph
 
 SMALL = {

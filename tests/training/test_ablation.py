@@ -7,8 +7,8 @@ import pytest
 
 from dagn_pre import codec, metrics, models
 from dagn_pre.cli.main import main
+from dagn_pre.training.configuration import CONFIGS
 from dagn_pre.training.data import load_photographs
-from dagn_pre.training.run import CONFIGS
 from tests.training import runs
 
 

@@ -9,9 +9,10 @@ import torch
 from dagn_pre import Restorer, architectures, codec, models, weights
 from dagn_pre.cli.main import main
 from dagn_pre.errors import ConfigError
+from dagn_pre.training.configuration import load_stages, shipped
 from dagn_pre.training.data import JPEGPairs
 from dagn_pre.training.peers import LOSSES, PeerStage
-from dagn_pre.training.run import load_stages, shipped, train
+from dagn_pre.training.run import train
 from tests.conftest import photograph
 from tests.training import runs
 

@@ -17,9 +17,9 @@ from mmengine.registry import PARAM_SCHEDULERS
 from dagn_pre import codec, metrics, models, weights
 from dagn_pre.errors import ConfigError, TrainingError, UsageError, WeightsError
 from dagn_pre.training import checkpoint
+from dagn_pre.training.configuration import load_stages, parse_options
 from dagn_pre.training.data import JPEGPairs, load_photographs
 from dagn_pre.training.export import export
-from dagn_pre.training.run import load_stages, parse_options
 from dagn_pre.training.runner import StageRunner, schedule
 from dagn_pre.training.stages import RestorationStage
 from tests.training import runs

@@ -14,10 +14,11 @@ from dagn_pre import Restorer, codec, models
 from dagn_pre.errors import ConfigError, TrainingError, UsageError
 from dagn_pre.networks.dagn import DAGNConfig
 from dagn_pre.training import checkpoint, teachers
+from dagn_pre.training.configuration import CONFIGS, check_config, read_config
 from dagn_pre.training.data import load_photographs
 from dagn_pre.training.export import export
-from dagn_pre.training.run import CONFIGS, check_config, read_config, train_stage
 from dagn_pre.training.semantic import SemanticStage
+from dagn_pre.training.sequence import train_stage
 from tests.training import runs, toys
 
 TOYS = {name: {"kind": "tests.training.toys:teacher", "seed": seed} for seed, name in enumerate(("a", "b", "c"))}

@@ -13,8 +13,10 @@ from dagn_pre.errors import ConfigError, UsageError, WeightsError
 from dagn_pre.networks.side_information import SideInformationConfig
 from dagn_pre.side_information import SideInformationEncoder, adapter
 from dagn_pre.training import checkpoint, peers
+from dagn_pre.training.configuration import load_stages
 from dagn_pre.training.export import export
-from dagn_pre.training.run import load_stages, train, train_stage
+from dagn_pre.training.run import train
+from dagn_pre.training.sequence import train_stage
 from dagn_pre.training.side_information import SideInformationStage
 from tests.conftest import photograph
 from tests.training import runs

@@ -1,4 +1,7 @@
-"""FBCNN (Jiang, Zhang and Timofte, ICCV 2021): ``spandrel``'s network, with the QF that it predicts and takes."""
+"""FBCNN (Jiang, Zhang and Timofte, ICCV 2021): ``spandrel``'s network, with the QF that it predicts and takes.
+
+``spandrel`` (the peers extra) is imported when a network is built: a weights file's configuration is read without it.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,6 @@ from torch import Tensor, nn
 from dagn_pre.errors import DagnPreError
 from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.protocol import Facts, RestorationModel
-
-try:
-    from spandrel.architectures.FBCNN import FBCNN as Network
-except ImportError as error:
-    raise DagnPreError(f'FBCNN needs the peers extra ({error}): pip install "dagn-pre[peers]"') from error
 
 WHOLE = 2048 * 2048  # pixels up to which the image is restored along with its guidance
 
@@ -56,19 +54,16 @@ class FBCNN(RestorationModel):
     blind = True
     dial = True
 
-    def __init__(self, config: FBCNNConfig | Network | None = None) -> None:
-        """``config`` may be spandrel's network."""
+    def __init__(self, config: FBCNNConfig | None = None, network: nn.Module | None = None) -> None:
+        """``network``: spandrel's, weights loaded; None builds one of the configuration's shape, random weights."""
         super().__init__()
-        if isinstance(config, Network):
-            self.network, self.config = config, FBCNNConfig(tuple(config.nc), config.nb)
-            return
-        self.config = config = config or FBCNNConfig()
-        self.network = Network(nc=list(config.widths), nb=config.blocks)
-        head = self.network.qf_pred  # spandrel's expects the paper's 512 channels
-        for index, module in enumerate(head):
-            if isinstance(module, nn.Linear):
-                head[index] = nn.Linear(config.widths[-1], module.out_features)
-                break
+        self.config = config or FBCNNConfig()
+        self.network = built(self.config) if network is None else network
+
+    @classmethod
+    def around(cls, network: nn.Module) -> FBCNN:
+        """The restorer with spandrel's network, as its loader gives it."""
+        return cls(FBCNNConfig(tuple(network.nc), network.nb), network)
 
     @property
     def receptive_radius(self) -> int:
@@ -95,3 +90,18 @@ class FBCNN(RestorationModel):
 
     def blind_quality(self, guidance: Known) -> Tensor:
         return (100 * (1 - guidance.quality[:, 0].float())).round().clamp(1, 100)
+
+
+def built(config: FBCNNConfig) -> nn.Module:
+    """spandrel's network of that shape; raises DagnPreError where the peers extra is missing."""
+    try:
+        from spandrel.architectures.FBCNN import FBCNN as Network
+    except ImportError as error:
+        raise DagnPreError(f'FBCNN needs the peers extra ({error}): pip install "dagn-pre[peers]"') from error
+    network = Network(nc=list(config.widths), nb=config.blocks)
+    head = network.qf_pred  # spandrel's expects the paper's 512 channels
+    for index, module in enumerate(head):
+        if isinstance(module, nn.Linear):
+            head[index] = nn.Linear(config.widths[-1], module.out_features)
+            break
+    return network
