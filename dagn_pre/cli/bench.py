@@ -58,8 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure what is missing, print the table, where the files are, and the advice; returns 0."""
     try:
-        from dagn_pre.benchmarks import processes, report
-        from dagn_pre.benchmarks import run as benchmark
+        from dagn_pre.benchmarks.downstream import report
+        from dagn_pre.benchmarks.downstream import run as benchmark
+        from dagn_pre.benchmarks.downstream.hosts import processes
     except ImportError as error:
         raise DagnPreError(f'bench needs OpenMMLab ({error}): pip install "dagn-pre[openmmlab,benchmarks]"') from error
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the comparison as a Markdown table, write it where asked; returns 0."""
     try:
-        from dagn_pre.benchmarks.report import compare
+        from dagn_pre.benchmarks.downstream.report import compare
     except ImportError as error:
         raise DagnPreError(f'bench compare needs the benchmarks extra ({error}): pip install "dagn-pre[benchmarks]"') from error
 

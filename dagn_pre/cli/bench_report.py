@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the report of each folder and print where its files are; returns 0."""
     try:
-        from dagn_pre.benchmarks import report
-        from dagn_pre.benchmarks.report import page, plot  # noqa: F401  the parts that need the extra
+        from dagn_pre.benchmarks.downstream import report
+        from dagn_pre.benchmarks.downstream.report import page, plot  # noqa: F401  the parts that need the extra
     except ImportError as error:
         raise DagnPreError(f'bench report needs the benchmarks extra ({error}): pip install "dagn-pre[benchmarks]"') from error
 

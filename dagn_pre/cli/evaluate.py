@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     if not (options.data or options.cost or options.real_world):
         raise UsageError("nothing to measure: give --data DIR, --cost or --real-world DIR")
     try:
-        from dagn_pre.benchmarks import cost, real_world, restoration, restoration_report
+        from dagn_pre.benchmarks.restoration import cost, evaluation, real_world, report
     except ImportError as error:
         raise DagnPreError(f'evaluate needs the benchmarks extra ({error}): pip install "dagn-pre[benchmarks]"') from error
     from dagn_pre.files import write_atomic
@@ -48,10 +48,10 @@ def run(options: argparse.Namespace) -> int:
     if options.data:
         settings = {"limit": options.limit, "crops": options.crops, "blind_sweep": options.blind_sweep}
         settings |= {"overwrite": options.overwrite, **computing}
-        content, failed = restoration.evaluate(options.data, options.model, options.qf, options.output, **settings)
+        content, failed = evaluation.evaluate(options.data, options.model, options.qf, options.output, **settings)
         measured["restoration"] = content["rows"]
         failures += failed
-        print(restoration_report.markdown(content))
+        print(report.markdown(content))
     if options.real_world:
         rows, failed = real_world.examine(options.real_world, options.model, options.output, limit=options.limit, **computing)
         measured["real_world"] = rows
