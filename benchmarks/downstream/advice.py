@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from dagn_pre import models
-from dagn_pre.benchmarks.downstream import scores
-from dagn_pre.benchmarks.downstream.inputs import Restoring
+from dagn_pre.benchmarks.downstream import bootstrap
+from dagn_pre.benchmarks.downstream.inputs import RestoredInput
 from dagn_pre.benchmarks.downstream.panels import FEW, HEADINGS, LEAST, LEAVE, RESTORE, UNCONFIRMED, Panel, Run, load
-from dagn_pre.benchmarks.downstream.report import text
+from dagn_pre.benchmarks.downstream.report.advice_text import recommendation
+from dagn_pre.benchmarks.downstream.scores import Scores
+from dagn_pre.benchmarks.results import rounded
 from dagn_pre.errors import ConfigError, UsageError, WeightsError
 
 
@@ -37,7 +39,7 @@ class Gain:
     @functools.cached_property
     def ends(self) -> tuple[float | None, float | None]:
         """The paired 95 % interval; (None, None) where there is none."""
-        return scores.interval(self.samples)
+        return bootstrap.interval(self.samples)
 
     @property
     def helps(self) -> bool:
@@ -86,7 +88,7 @@ class Advice:
     @property
     def strength(self) -> float | list[list[float]] | None:
         """One for all, or pairs of QF and strength, as a config's JSON keeps them."""
-        points = [[quality, Restoring.parse(label).strength] for quality, label in self.plan.items()]
+        points = [[quality, RestoredInput.parse(label).strength] for quality, label in self.plan.items()]
         same = len({strength for _, strength in points}) == 1
         return (points[0][1] if same else points) if points else None
 
@@ -116,10 +118,10 @@ def split(images: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(sorted(order[:middle]), int), np.array(sorted(order[middle:]), int)
 
 
-def on_halves(cell: scores.Scores, resamples: int, kept: Sequence[np.ndarray] | None = None) -> tuple[Gain, Gain]:
+def on_halves(cell: Scores, resamples: int, kept: Sequence[np.ndarray] | None = None) -> tuple[Gain, Gain]:
     """A cell's score over both halves of its images, with as many bootstrap samples, or with those that were ``kept``."""
     parts = [cell.part(half) for half in split(cell.images)]
-    samples = [scores.resampled(part, resamples) for part in parts] if kept is None else kept
+    samples = [bootstrap.resampled(part, resamples) for part in parts] if kept is None else kept
     first, second = (Gain(part.value(), one) for part, one in zip(parts, samples))
     return first, second
 
@@ -135,7 +137,7 @@ def gains(cells: Iterable[Cell], halves: Callable[[Cell], tuple[Gain, Gain]]) ->
     cells, halves = list(cells), functools.cache(halves)
     found: Gains = {}
     for label, quality in cells:
-        if label not in HEADINGS and ("jpeg", quality) in cells and not Restoring.parse(label).side_information:
+        if label not in HEADINGS and ("jpeg", quality) in cells and not RestoredInput.parse(label).side_information:
             (first, second), (jpeg_first, jpeg_second) = halves((label, quality)), halves(("jpeg", quality))
             found[label, quality] = first - jpeg_first, second - jpeg_second
     return found
@@ -147,7 +149,7 @@ def rows(found: Gains) -> Iterator[dict]:
         row = {"input": label, "qf": quality}
         for name, gain in zip(("first", "second"), halves):
             values = (gain.value, *gain.ends)
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), map(scores.rounded, values)))
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), map(rounded, values)))
         yield row
 
 
@@ -157,7 +159,7 @@ def decide(found: Gains, images: tuple[int, int]) -> Advice:
         return Advice(FEW, images)
     inputs: dict[str, list[str]] = {}  # of each restorer
     for label in dict.fromkeys(label for label, _ in found):
-        inputs.setdefault(Restoring.parse(label).model, []).append(label)
+        inputs.setdefault(RestoredInput.parse(label).model, []).append(label)
     plans = {name: plan for name, labels in inputs.items() if (plan := chosen(labels, found))}
     if not plans:
         return Advice(LEAVE, images)
@@ -188,7 +190,7 @@ def chosen(labels: list[str], found: Gains) -> Plan:
     """
     constant = max((reach([label], found) for label in labels), key=lambda plan: total(plan, found, FIRST).value)
     by_quality = reach(labels, found)
-    strengths = [Restoring.parse(label).strength for label in by_quality.values()]
+    strengths = [RestoredInput.parse(label).strength for label in by_quality.values()]
     if len(set(strengths)) > 1 and strengths == sorted(strengths, reverse=True):
         if (total(by_quality, found, SECOND) - total(constant, found, SECOND)).helps:
             return by_quality
@@ -240,7 +242,7 @@ def arguments(work_dir: str | Path, config: str, name: str | None = None, model:
     if not panel.advice:
         raise ConfigError(f"{work_dir} holds no advice for {panel.title}: run dagn-pre bench again, with jpeg and a restorer")
     if panel.advice["decision"] != RESTORE:
-        said = text.recommendation(panel).rstrip(".")
+        said = recommendation(panel).rstrip(".")
         raise UsageError(f"restoring is not shown to help {panel.title}: {said}; to insert it all the same, leave out --advice")
     found = {"model": model or restorer(run, panel.advice), "max_quality": panel.advice["max_quality"]}
     strength = panel.advice["strength"]

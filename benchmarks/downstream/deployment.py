@@ -28,13 +28,16 @@ import torch
 from mmengine.hooks import Hook
 
 from dagn_pre.benchmarks import environment
+from dagn_pre.benchmarks.downstream.cases import Case, expand, prepare
 from dagn_pre.benchmarks.downstream.hosts import configs
-from dagn_pre.benchmarks.downstream.hosts.runner import HostRunner, Stopwatch, watched_restorers
-from dagn_pre.benchmarks.downstream.run import Subject, check_device, expand, prepare
+from dagn_pre.benchmarks.downstream.hosts.observers import Stopwatch
+from dagn_pre.benchmarks.downstream.hosts.runner import HostRunner
+from dagn_pre.benchmarks.downstream.run import check_device
 from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.errors import DagnPreError, UsageError
 from dagn_pre.files import write_atomic
 from dagn_pre.integrations.openmmlab.insert import insert
+from dagn_pre.timing import observed, timed
 
 MIB = 2**20
 
@@ -112,7 +115,7 @@ def held(process: psutil.Process) -> int:
         return 0
 
 
-def measure(arrangement: Arrangement, subject: Subject, cache_dir: str, settings: dict) -> dict:
+def measure(arrangement: Arrangement, case: Case, cache_dir: str, settings: dict) -> dict:
     """Run one arrangement in this process.
 
     Returns:
@@ -122,7 +125,7 @@ def measure(arrangement: Arrangement, subject: Subject, cache_dir: str, settings
     """
     torch.set_num_threads(settings["threads"])
     device = settings["device"]
-    cfg = configs.for_testing(subject.cfg, settings["limit"])
+    cfg = configs.for_testing(case.cfg, settings["limit"])
     if arrangement.where:
         forked = arrangement.where == "transform" and arrangement.workers  # CUDA is not for them
         options = {"where": arrangement.where, "model": settings["model"], "dtype": settings["dtype"]}
@@ -132,16 +135,17 @@ def measure(arrangement: Arrangement, subject: Subject, cache_dir: str, settings
     else:
         cfg = insert(cfg, compress=settings["quality"], restore=False, splits=("test",))
     cfg.test_dataloader.num_workers = arrangement.workers
-    with tempfile.TemporaryDirectory() as logs, watched_restorers() as restoring, configs.quiet():
-        runner = HostRunner(cfg, subject.checkpoint, device, Path(logs)).runner
-        testing = runner.model.test_step = Stopwatch(runner.model.test_step, size=len)
+    testing, restoring = Stopwatch(), Stopwatch()
+    with tempfile.TemporaryDirectory() as logs, observed(restoring), configs.quiet():
+        runner = HostRunner(cfg, case.checkpoint, device, Path(logs)).runner
+        runner.model.test_step = timed(runner.model.test_step, testing, len)
         clock, memory = Clock(), PeakMemory()
         runner.register_hook(clock)
         memory.start()
         runner.test()
         peak = memory.stop()
     settled = len(clock.done) // 4
-    restored = sum(images for _, images in restoring.laps)
+    restored = restoring.images
     restore_ms = restoring.milliseconds() * restored / len(clock.done) if restored else None
     model_ms = testing.milliseconds() - (restore_ms or 0 if arrangement.where == "preprocessor" else 0)
     return {
@@ -193,16 +197,16 @@ def compare(
     settings = {"quality": quality, "limit": limit, "rounds": rounds, "model": model, "device": device, "dtype": dtype}
     settings["threads"] = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
-        subject = prepare(*next(expand([config], data_root, Path(scratch))), checkpoint)
+        case = prepare(*next(expand([config], data_root, Path(scratch))), checkpoint)
         measured: dict[Arrangement, list[dict]] = {arrangement: [] for arrangement in arrangements}
         for number, arrangement in itertools.product(range(rounds), arrangements):
             # A process of its own: nothing is loaded yet, and its memory is its own.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                row = pool.submit(measure, arrangement, subject, f"{scratch}/cache-{number}", settings).result()
+                row = pool.submit(measure, arrangement, case, f"{scratch}/cache-{number}", settings).result()
             measured[arrangement].append(row)
             print(f"{arrangement.label}: {row['ms_per_image']:.0f} ms per image", file=sys.stderr)
     found = {
-        "model": subject.title,
+        "model": case.title,
         "settings": settings,
         "rows": [median(rows) for rows in measured.values()],
         "environment": environment.describe(device),
@@ -223,7 +227,7 @@ def median(rows: list[dict]) -> dict:
 def markdown(found: dict) -> str:
     """deployment.md: a row per arrangement, times as shares of what the test takes without restoring."""
     rows = found["rows"]
-    plain = next((row for row in rows if row["where"] is None), None)
+    unrestored = next((row for row in rows if row["where"] is None), None)
     lines = [["Arrangement", "ms per image", "restoring", "model", "restoring / model", "whole / no restoring", "MiB"]]
     for row in rows:
         restoring, whole = row["restore_ms"], row["ms_per_image"]
@@ -234,7 +238,7 @@ def markdown(found: dict) -> str:
                 "-" if restoring is None else f"{restoring:.1f}",
                 f"{row['model_ms']:.1f}",
                 "-" if restoring is None else f"{restoring / row['model_ms']:.2f}",
-                f"{whole / plain['ms_per_image']:.2f}" if plain else "-",
+                f"{whole / unrestored['ms_per_image']:.2f}" if unrestored else "-",
                 f"{row['peak_bytes'] / MIB:.0f}",
             ]
         )

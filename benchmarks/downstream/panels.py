@@ -156,9 +156,9 @@ class Run:
     def pairs(self) -> Iterator[tuple[Panel, Panel]]:
         """A model as it is, and the same fine-tuned on JPEG-augmented images."""
         for variant in self.panels:
-            for plain in self.panels:
-                if (plain.model, plain.dataset, plain.task) == (variant.variant_of, variant.dataset, variant.task):
-                    yield plain, variant
+            for base in self.panels:
+                if (base.model, base.dataset, base.task) == (variant.variant_of, variant.dataset, variant.task):
+                    yield base, variant
 
 
 def verdict(comparison: dict | None, low: str = "low", high: str = "high") -> str | None:

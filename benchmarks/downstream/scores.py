@@ -1,4 +1,4 @@
-"""A cell's score as a function of how often each image counts: the score itself, its bootstrap, per class and per image.
+"""A cell's score as a function of how often each image counts: over all images, per class and per image.
 
 The hosts' metrics pool all images before they score, so neither mAP nor mIoU is a mean over images. Both can be computed again
 for any weights of the images, though, from what their metrics know of each image: a resample that draws an image twice is a
@@ -7,20 +7,12 @@ weight of two. :class:`Detections` (COCO's mAP) and :class:`Areas` (mIoU) do so 
 
 from __future__ import annotations
 
-import io
-import math
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dagn_pre.errors import ConfigError
-from dagn_pre.files import write_atomic
-
-RESAMPLES = 1000
 BLOCK = 4_000_000  # numbers held at once while resampling
 
 
@@ -53,7 +45,7 @@ class Scores:
         raise NotImplementedError
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All there is, as arrays that :func:`read` takes."""
+        """All there is, as arrays that ``cells.read`` takes."""
         raise NotImplementedError
 
     def value(self) -> float:
@@ -243,115 +235,3 @@ def detections(truth: COCO, found: str | Path, images: dict[int, str], classes: 
     evaluation.params.maxDets, evaluation.params.iouThrs = [100], np.asarray(iou_thresholds)
     evaluation.evaluate()
     return Detections.of(evaluation, images, classes)
-
-
-def resampled(scores: Scores, resamples: int = RESAMPLES) -> np.ndarray:
-    """The score of each of ``resamples`` bootstrap samples of the images; (resamples,) float64 in percent, (0,) for a single
-    image, which says nothing of others.
-
-    The samples depend on the number of images alone, so that two cells of the same images are compared on the same samples.
-    They are shifted to have the score itself as their mean: classes with few objects drop out of some samples and are easier
-    in others, which lifts mAP by a point or two on a few hundred images.
-    """
-    count = len(scores.images)
-    if count < 2:
-        return np.zeros(0)
-    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=resamples)
-    samples = scores.weighted(weights)
-    return samples + (scores.value() - samples.mean())
-
-
-def interval(samples: np.ndarray) -> tuple[float | None, float | None]:
-    """The middle 95 % of bootstrap samples; (None, None) for none, or where some have no score."""
-    if not len(samples) or np.isnan(samples).any():
-        return None, None
-    low, high = np.percentile(samples, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def write(path: Path, scores: Scores, samples: np.ndarray, halves: np.ndarray | None = None) -> None:
-    """Keep a cell beside results.json: what its score is made of, its bootstrap samples, and those of each half of the images,
-    (2, resamples), where they are known."""
-    data = io.BytesIO()
-    names = {"images": np.array(scores.images), "classes": np.array(scores.classes)}
-    halves = np.zeros((2, 0)) if halves is None else halves
-    np.savez_compressed(data, kind=np.array(scores.kind), samples=samples, halves=halves, **names, **scores.arrays())
-    write_atomic(path, data.getvalue())
-
-
-def read(path: Path) -> tuple[Scores, np.ndarray]:
-    """What :func:`write` kept, but for the halves.
-
-    Raises:
-        ConfigError: the file is missing or damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files if name != "halves"}
-        kind = {one.kind: one for one in (Areas, Detections)}[str(content.pop("kind"))]
-        samples = content.pop("samples")
-        names = {name: [str(item) for item in content.pop(name)] for name in ("images", "classes")}
-        return kind(**names, **content), samples
-    except Exception as error:  # a damaged archive can fail in any way
-        raise ConfigError(f"{path} cannot be read ({error}): remove it, and the same command measures it again") from error
-
-
-def read_halves(path: Path) -> np.ndarray | None:
-    """The halves that :func:`write` kept beside what :func:`read` gives; None for none."""
-    with np.load(path, allow_pickle=False) as file:
-        halves = file["halves"] if "halves" in file.files else np.zeros((2, 0))
-    return halves if halves.size else None
-
-
-def comparison(jpeg: tuple, restored: tuple, original: tuple | None) -> dict:
-    """A restorer's cell against JPEG's of the same QF, each as :func:`read` gives them: see docs/benchmark.md for the keys."""
-    (before, before_samples), (after, after_samples) = jpeg, restored
-    low, high = interval(after_samples - before_samples)
-    gains = after.per_image() - before.per_image()
-    found = {
-        "difference": rounded(after.value() - before.value()),
-        "low": rounded(low),
-        "high": rounded(high),
-        "share": None,
-        "share_low": None,
-        "share_high": None,
-        "images_better": int((gains > 1e-6).sum()),
-        "images_worse": int((gains < -1e-6).sum()),
-    }
-    if original is not None:
-        loss, losses = original[0].value() - before.value(), original[1] - before_samples
-        if loss > 0:
-            found["share"] = rounded(100 * (after.value() - before.value()) / loss, 1)
-            if len(losses) and losses.min() > 0:  # else the share of some sample is of nothing, or of a gain
-                ends = interval(100 * (after_samples - before_samples) / losses)
-                found["share_low"], found["share_high"] = (rounded(end, 1) for end in ends)
-    return found
-
-
-def at_size(curve: Iterable[tuple[float, float, np.ndarray]], size: float) -> tuple[float, np.ndarray] | None:
-    """An input's score, and its bootstrap samples, where its files take ``size`` bytes.
-
-    Args:
-        curve: (bytes, score, samples) at some QFs, in any order.
-
-    Returns:
-        Between the two sizes around it, linear in the logarithm of the size; None beyond the smallest and the largest.
-    """
-    curve = sorted(curve, key=lambda point: point[0])
-    for (small, low, low_samples), (large, high, high_samples) in pairwise(curve):
-        if small <= size <= large:
-            share = math.log(size / small) / math.log(large / small) if large > small else 0.0
-            return low + share * (high - low), low_samples + share * (high_samples - low_samples)
-    return None
-
-
-def rounded(value: float | None, digits: int = 3) -> float | None:
-    return None if value is None or np.isnan(value) else round(float(value), digits)
-
-
-def chosen(jpeg: np.ndarray, restored: np.ndarray, count: int = 3) -> Iterator[tuple[str, int]]:
-    """("gain" or "harm", image): those whose own score, as of ``per_image``, rises, then falls, the most against JPEG."""
-    gains = np.nan_to_num(restored - jpeg)
-    order = np.argsort(-gains, kind="stable")
-    yield from (("gain", int(index)) for index in order[:count] if gains[index] > 1e-6)
-    yield from (("harm", int(index)) for index in order[::-1][:count] if gains[index] < -1e-6)

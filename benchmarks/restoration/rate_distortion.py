@@ -38,34 +38,34 @@ SIDE = 512
 
 @dataclass(frozen=True)
 class System:
-    """A sender and a receiver; without an encoder the receiver has the plain JPEG, without a restorer it looks at that."""
+    """A sender and a receiver; without an encoder the receiver has the JPEG alone, without a restorer it looks at that."""
 
     name: str
     restorer: Restorer | None = None
     encoder: SideInformationEncoder | None = None
 
 
-def systems(plain: str | Path, pairs: Sequence[tuple[str, str]], dtype: str = "auto") -> list[System]:
-    """JPEG, JPEG and ``plain``, then one for each (model, weights), or for each of the shipped weights where none is named.
+def systems(model: str | Path, pairs: Sequence[tuple[str, str]], dtype: str = "auto") -> list[System]:
+    """JPEG, JPEG restored by ``model``, then one for each (model, weights), or for each of the shipped weights where there is none.
 
     Raises:
         UsageError: an unknown model, or none is named and none shipped.
         WeightsError: weights that are missing, damaged, or of another model.
     """
-    bare = Restorer(plain, max_quality=101, dtype=dtype, side_information=False)
-    found = [System("JPEG"), System(f"JPEG + {models.get(plain).name}", bare)]
-    named = list(pairs) or [(plain, path) for path in sorted(adapter.FOLDER.glob("*.safetensors"))]
-    for model, path in named:
+    bare = Restorer(model, max_quality=101, dtype=dtype, side_information=False)
+    found = [System("JPEG"), System(f"JPEG + {models.get(model).name}", bare)]
+    named = list(pairs) or [(model, path) for path in sorted(adapter.FOLDER.glob("*.safetensors"))]
+    for trained_with, path in named:
         if not pairs and adapter.load(path).trunk != bare.fingerprint:
             continue
-        encoder = SideInformationEncoder(model, weights=path)
-        restorer = Restorer(model, max_quality=101, dtype=dtype, side_information=path)
-        label = f"{models.get(model).name}, lambda {encoder.adapter.lambda_rate:g}"
+        encoder = SideInformationEncoder(trained_with, weights=path)
+        restorer = Restorer(trained_with, max_quality=101, dtype=dtype, side_information=path)
+        label = f"{models.get(trained_with).name}, lambda {encoder.adapter.lambda_rate:g}"
         if label in {system.name for system in found}:
             raise UsageError(f"{path}: there are two weights for {label}")
         found.append(System(label, restorer, encoder))
     if len(found) == 2:
-        raise UsageError(f"no side information for {plain} is shipped; name weights with --side MODEL WEIGHTS")
+        raise UsageError(f"no side information for {model} is shipped; name weights with --side MODEL WEIGHTS")
     return found
 
 

@@ -65,7 +65,7 @@ def name(cfg: Config) -> str:
 
 
 def datasets(node: dict) -> Iterator[dict]:
-    """The plain data sets' configs in a dataset's config, out of whatever wraps them."""
+    """The innermost data sets' configs in a dataset's config, out of whatever wraps them."""
     inner = node.get("datasets") or ([node["dataset"]] if "dataset" in node else [])
     for child in inner:
         yield from datasets(child)

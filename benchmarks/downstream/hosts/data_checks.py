@@ -46,7 +46,7 @@ def check(cfg: Config) -> list[str]:
 
 
 def read(cfg: Config, leaf: dict) -> tuple:
-    """The data set of a plain data set's config, without its pipeline, and what it lists: a dictionary for each image."""
+    """The data set of an innermost config, without its pipeline, and what it lists: a dictionary for each image."""
     try:
         with configs.quiet(), DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
             dataset = DATASETS.build({**leaf, "pipeline": [], "lazy_init": True})

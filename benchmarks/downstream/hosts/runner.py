@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,18 +13,17 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import get_world_size
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from dagn_pre.benchmarks.downstream import scores
 from dagn_pre.benchmarks.downstream.hosts import configs, processes
 from dagn_pre.benchmarks.downstream.hosts.configs import quiet
-from dagn_pre.benchmarks.downstream.inputs import Restoring
+from dagn_pre.benchmarks.downstream.hosts.observers import FileSizes, KeepImage, Progress, SizedPack, Stopwatch, kept_areas
+from dagn_pre.benchmarks.downstream.inputs import RestoredInput
 from dagn_pre.errors import ConfigError, DagnPreError
 from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress, checkpoints
 from dagn_pre.integrations.openmmlab.insert import insert
-from dagn_pre.restorer import Restorer
+from dagn_pre.timing import observed, timed
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One test image as the model saw it, and what it found.
+class Prediction:
+    """One test image as the model was fed it, and what it found.
 
     Attributes:
         name: the file's.
@@ -60,34 +58,6 @@ class Seen:
     truth: list[dict] | np.ndarray
 
 
-class Stopwatch:
-    """Calls through and keeps how long each call took; ``size`` tells from the output how many images it was for."""
-
-    def __init__(self, call: Callable, size: Callable = lambda output: 1):
-        self.call, self.size, self.laps = call, size, []
-
-    def __call__(self, *args, **kwargs):
-        synchronize()
-        start = time.perf_counter()
-        output = self.call(*args, **kwargs)
-        synchronize()
-        self.laps.append((time.perf_counter() - start, self.size(output)))
-        return output
-
-    def milliseconds(self) -> float | None:
-        """Per image, over all processes, without the first call of each (loading, warming up) unless it is the only one; None
-        without images."""
-        laps = [lap for lap in self.laps if lap[1]]
-        laps = processes.gathered(laps[1:] or laps)
-        return 1000 * sum(seconds for seconds, _ in laps) / sum(images for _, images in laps) if laps else None
-
-
-def synchronize() -> None:
-    """Wait for the GPU, if one is in use, so that times are of the work and not of its queueing."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-
-
 @contextmanager
 def host_errors(what: str, remedy: str = "its log is in the work dir") -> Iterator[None]:
     """Turn the host's own errors, which come in any class, into a DagnPreError; ours pass through."""
@@ -99,46 +69,6 @@ def host_errors(what: str, remedy: str = "its log is in the work dir") -> Iterat
         raise DagnPreError(f"{what} ({type(error).__name__}: {error}); {remedy}") from error
 
 
-class Progress(Hook):
-    """Calls ``advance`` with the number of images after each tested batch, ``total`` in all."""
-
-    def __init__(self, advance: Callable[[int], object], total: int):
-        self.advance, self.left = advance, total
-
-    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        done = min(len(outputs) * get_world_size(), self.left)  # other processes are as far, and may repeat the last
-        self.left -= done
-        self.advance(done)
-
-
-class SizedPack:
-    """A Pack step that notes in the data sample's metainfo of which file it is, and how large its JPEG was."""
-
-    def __init__(self, pack: Callable):
-        self.pack = pack
-
-    def __call__(self, results: dict) -> dict:
-        file = results["img_path"], len(results["jpeg_data"])
-        packed = self.pack(results)
-        packed["data_samples"].set_metainfo({"jpeg_file": file})
-        return packed
-
-
-class FileSizes(Hook):
-    """Keeps what :class:`SizedPack` noted of all images tested in this process, bytes by path."""
-
-    def __init__(self) -> None:
-        self.bytes: dict[str, int] = {}
-
-    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        self.bytes |= dict(sample.metainfo["jpeg_file"] for sample in outputs if "jpeg_file" in sample.metainfo)
-
-    def mean(self) -> float | None:
-        """Over all processes, which may have tested an image twice; None where no JPEG was made."""
-        sizes = dict(processes.gathered(list(self.bytes.items()))).values()
-        return sum(sizes) / len(sizes) if sizes else None
-
-
 class HostRunner:
     """A host's Runner for one config, its weights loaded, that measures any treatment of the test images.
 
@@ -147,7 +77,7 @@ class HostRunner:
         checkpoint: the file with the model's weights.
         device: "cpu" or "cuda", for the model and the restorer.
         cache_dir: keeps compressed and restored images; None keeps none.
-        restoring: DAGNRestore's further options.
+        options: DAGNRestore's further ones.
         work_dir: takes the host's logs (``logs/``) and the detections (``detections/``).
 
     Raises:
@@ -161,10 +91,10 @@ class HostRunner:
         device: str,
         work_dir: Path,
         cache_dir: Path | None = None,
-        restoring: Mapping[str, object] | None = None,
+        options: Mapping[str, object] | None = None,
     ):
         self.cfg, self.device, self.work_dir, self.cache_dir = cfg, device, work_dir, cache_dir
-        self.restoring = dict(restoring or {})
+        self.options = dict(options or {})
         built = cfg.copy()
         built.work_dir = str(work_dir / "logs")
         # The host's loggers are kept by experiment name and second; two runs within one second must not share one.
@@ -191,13 +121,13 @@ class HostRunner:
             if hasattr(metric, "img_ids"):  # of a subset, COCO's metric would count the other images as missed
                 metric.img_ids = self.image_ids
 
-    def treated(self, quality: int | None, restorer: Restoring | None) -> Config:
+    def treated(self, quality: int | None, restorer: RestoredInput | None) -> Config:
         """The config with its test images compressed at ``quality`` (None: as they are) and restored (None: not)."""
         if quality is None and restorer is None:
             return self.cfg
         options = {}
         if restorer:
-            options = {"model": restorer.model, "strength": restorer.strength, "device": self.device, **self.restoring}
+            options = {"model": restorer.model, "strength": restorer.strength, "device": self.device, **self.options}
         cfg = insert(self.cfg, compress=quality, restore=restorer is not None, splits=("test",), **options)
         for leaf in configs.datasets(cfg.test_dataloader.dataset):
             for step in leaf.pipeline:
@@ -208,7 +138,7 @@ class HostRunner:
         return cfg
 
     def measure(
-        self, name: str, quality: int | None, restorer: Restoring | None, advance: Callable[[int], object]
+        self, name: str, quality: int | None, restorer: RestoredInput | None, advance: Callable[[int], object]
     ) -> Measured:
         """Test on the images compressed at ``quality`` (None: as they are) and restored by ``restorer`` (None: not).
 
@@ -225,17 +155,18 @@ class HostRunner:
         with quiet(), host_errors(f"{name} failed", after):
             self.loop.dataloader = self.runner.build_dataloader(cfg.test_dataloader, seed=0)
             if quality is not None:
-                for leaf in plain(self.loop.dataloader.dataset):
+                for leaf in leaves(self.loop.dataloader.dataset):
                     leaf.pipeline.transforms[-1] = SizedPack(leaf.pipeline.transforms[-1])
-            testing = model.test_step = Stopwatch(model.test_step, size=len)
+            testing, restoring = Stopwatch(), Stopwatch()
+            model.test_step = timed(model.test_step, testing, len)
             for hook in (bar, sizes):
                 self.runner.register_hook(hook)
             self.keep_detections(name)
             try:
-                with kept_areas(self.loop.evaluator.metrics) as areas, watched_restorers() as restoring:
+                with kept_areas(self.loop.evaluator.metrics) as areas, observed(restoring):
                     self.runner.test()
             finally:
-                del model.test_step  # the stopwatch stood before the class's own
+                del model.test_step  # the timed one stood before the class's own
                 for hook in (bar, sizes):
                     self.runner.hooks.remove(hook)
             found = self.score(areas) if processes.is_main_process() else None
@@ -264,22 +195,22 @@ class HostRunner:
         intersection, union = (np.stack([one[part].numpy() for one in areas]) for part in (0, 1))
         return scores.Areas(self.names, self.classes, intersection, union)
 
-    def look(self, index: int, quality: int | None, restorer: Restoring | None) -> Seen:
+    def predict(self, index: int, quality: int | None, restorer: RestoredInput | None) -> Prediction:
         """Run the model on one test image, treated as :meth:`measure` treats it."""
         with quiet(), host_errors(f"{self.names[index]} at QF {quality} cannot be shown"), torch.no_grad():
             dataset = self.runner.build_dataloader(self.treated(quality, restorer).test_dataloader, seed=0).dataset
             keep = KeepImage()
-            for leaf in plain(dataset):
+            for leaf in leaves(dataset):
                 leaf.pipeline.transforms.insert(first_free(leaf.pipeline.transforms), keep)
             info = dataset.get_data_info(index)
             self.runner.model.eval()  # where all cells were there already, no test has done so
             sample = self.runner.model.test_step(pseudo_collate([dataset[index]]))[0].cpu()
             if not any(hasattr(metric, "outfile_prefix") for metric in self.loop.evaluator.metrics):  # scored by masks
                 mask, truth = (sample.get(key).data.squeeze(0).numpy() for key in ("pred_sem_seg", "gt_sem_seg"))
-                return Seen(self.names[index], keep.image, [], mask, truth)
+                return Prediction(self.names[index], keep.image, [], mask, truth)
             found = sample.pred_instances
             boxes = zip(found.bboxes.tolist(), found.labels.tolist(), found.scores.tolist())
-            return Seen(
+            return Prediction(
                 self.names[index],
                 keep.image,
                 [self.box(box, label) | {"score": round(score, 3)} for box, label, score in boxes],
@@ -292,14 +223,6 @@ class HostRunner:
         return {"box": [round(float(value), 1) for value in corners], "label": self.classes[label]}
 
 
-class KeepImage:
-    """A pipeline step that keeps a copy of the image, as RGB."""
-
-    def __call__(self, results: dict) -> dict:
-        self.image = np.ascontiguousarray(results["img"][..., ::-1])
-        return results
-
-
 def first_free(steps: list) -> int:
     """The place right behind the steps that load, compress and restore the image."""
     ours = [index for index, step in enumerate(steps) if isinstance(step, (JPEGCompress, DAGNRestore))]
@@ -307,46 +230,10 @@ def first_free(steps: list) -> int:
     return (ours or loading)[-1] + 1
 
 
-@contextmanager
-def kept_areas(metrics: list) -> Iterator[list[tuple]]:
-    """What mmseg's metric knows of each image, (intersection, union, predicted, true) pixels by class, when it scores."""
-    kept: list[tuple] = []
-
-    def watch(metric):
-        compute = type(metric).compute_metrics
-
-        def compute_metrics(results: list) -> dict:
-            kept.extend(results)
-            return compute(metric, results)
-
-        return compute_metrics
-
-    watched = [metric for metric in metrics if type(metric).__name__ == "IoUMetric"][:1]  # others may stand beside it
-    for metric in watched:
-        metric.compute_metrics = watch(metric)
-    try:
-        yield kept
-    finally:
-        for metric in watched:
-            del metric.compute_metrics
-
-
-@contextmanager
-def watched_restorers() -> Iterator[Stopwatch]:
-    """A stopwatch around every call of a Restorer in this process; in workers nobody looks at it."""
-    restore = Restorer.__call__
-    watch = Stopwatch(restore, size=lambda done: len(done) if isinstance(done, list) else 1)
-    Restorer.__call__ = lambda *args, **kwargs: watch(*args, **kwargs)
-    try:
-        yield watch
-    finally:
-        Restorer.__call__ = restore
-
-
-def plain(dataset) -> Iterator:
-    """The plain data sets in a built one, out of whatever wraps them."""
+def leaves(dataset) -> Iterator:
+    """The innermost data sets of a built one, out of whatever wraps them."""
     inner = getattr(dataset, "datasets", None) or ([dataset.dataset] if hasattr(dataset, "dataset") else [])
     for child in inner:
-        yield from plain(child)
+        yield from leaves(child)
     if not inner:
         yield dataset

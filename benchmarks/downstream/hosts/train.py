@@ -55,16 +55,16 @@ def train(source: str, work_dir: Path, data_root: str | Path | None = None) -> P
     runner = Runner.from_cfg(cfg)
     runner.train()
     known = runner.train_dataloader.dataset.metainfo
-    meta = {key: plain(known[key]) for key in ("classes", "palette") if key in known}
+    meta = {key: as_lists(known[key]) for key in ("classes", "palette") if key in known}
     path = work_dir / Path(cfg.checkpoint).name
     with atomic_path(path) as temporary:
         torch.save({"meta": {"dataset_meta": meta}, "state_dict": slim(runner.model.state_dict())}, temporary)
     return path
 
 
-def plain(value):
+def as_lists(value):
     """Nested tuples as lists, which any reader of weights takes."""
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return [as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dagn_pre.benchmarks.downstream.panels import RESTORE, load
-from dagn_pre.benchmarks.downstream.report.text import markdown, recommendation
+from dagn_pre.benchmarks.downstream.report.advice_text import recommendation
+from dagn_pre.benchmarks.downstream.report.text import markdown
 from dagn_pre.files import atomic_path, write_atomic
 
 __all__ = ["FILES", "advice", "write"]

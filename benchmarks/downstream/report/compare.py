@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dagn_pre.benchmarks.downstream.panels import HEADINGS, IDENTITY, Run, interval, load
-from dagn_pre.benchmarks.downstream.report.text import bracketed, number, signed
+from dagn_pre.benchmarks.downstream.report.numbers import bracketed, number, signed
 from dagn_pre.benchmarks.markdown import aligned, flat
 from dagn_pre.errors import UsageError
 from dagn_pre.files import write_atomic
@@ -68,7 +68,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
 
 
 def leaves(value, name: str = "") -> Iterator[tuple[str, object]]:
-    """The plain values in nested mappings, by names joined with a colon."""
+    """The innermost values in nested mappings, by names joined with a colon."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from leaves(inner, f"{name}: {key}" if name else key)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from dagn_pre import __version__
 from dagn_pre.benchmarks import markdown
 from dagn_pre.benchmarks.downstream.panels import HARM_CHECK, HEADINGS, Panel, Run, interval, verdict
-from dagn_pre.benchmarks.downstream.report import gallery, palette, svg, text
+from dagn_pre.benchmarks.downstream.report import advice_text, gallery, numbers, palette, svg, text
 from dagn_pre.benchmarks.downstream.report.svg import Point, Series
 
 HERE = Path(__file__).parent
@@ -38,7 +38,7 @@ def render(run: Run) -> str:
         gallery=pictures,
         gallery_data={"pictures": pictures.pictures, "panels": shown},
         charts=[dict(charts(panel, names)) for panel in run.panels],
-        retrain_charts=[retrain_chart(plain, variant, names) for plain, variant in run.pairs],
+        retrain_charts=[retrain_chart(base, variant, names) for base, variant in run.pairs],
         classes=[list(class_changes(panel)) for panel in run.panels],
     )
 
@@ -49,15 +49,15 @@ def fill(template: str, script: str, **values) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "number": text.number,
-        "signed": lambda value, digits=2: minus(text.signed(value, digits)),
-        "interval": lambda ends, digits=1, sign=False: minus(text.bracketed(ends, digits, sign).strip()),
+        "number": numbers.number,
+        "signed": lambda value, digits=2: minus(numbers.signed(value, digits)),
+        "interval": lambda ends, digits=1, sign=False: minus(numbers.bracketed(ends, digits, sign).strip()),
     }
     style = palette.css() + (HERE / "page.css").read_text(encoding="utf-8")
     policy = f"default-src 'none'; img-src data:; style-src '{digest(style)}'; base-uri 'none'; form-action 'none'"
     policy += f"; script-src '{digest(script)}'" if script else ""
     shared = {"harm_check": HARM_CHECK, "interval": interval, "verdict": verdict}
-    shared |= {"text": text, "markdown": markdown, "svg": svg, "palette": palette}
+    shared |= {"text": text, "advice_text": advice_text, "markdown": markdown, "svg": svg, "palette": palette}
     shared |= {"headings": HEADINGS, "style": Markup(style), "script": Markup(script), "policy": policy, "version": __version__}
     return environment.get_template(template).render(**shared, **values)
 
@@ -117,7 +117,7 @@ def scores(panel: Panel, label: str, names: list[str], side: str = "", hollow: b
     for quality in [panel.qualities[0]] if label == "original" and panel.qualities else panel.qualities:
         if row := panel.cell(label, quality):
             at = "" if label == "original" else f" at QF {quality}"
-            tip = f"{name}{at}: {text.number(row['value'])}{text.bracketed(interval(row), 1)}"
+            tip = f"{name}{at}: {numbers.number(row['value'])}{numbers.bracketed(interval(row), 1)}"
             points.append(Point(quality, row["value"], interval(row), tip))
     style = palette.series(label, names), palette.mark(label, names)
     return Series(name, *style, points, flat=label == "original" and bool(points), hollow=hollow)
@@ -129,7 +129,7 @@ def shares(panel: Panel, label: str, names: list[str]) -> Series:
     for quality in panel.qualities:
         if (share := panel.recovered(label, quality)) is not None:
             ends = panel.share_interval(label, quality)
-            points.append(Point(quality, share, ends, f"{label} at QF {quality}: {share:.0f} %{text.bracketed(ends, 0)}"))
+            points.append(Point(quality, share, ends, f"{label} at QF {quality}: {share:.0f} %{numbers.bracketed(ends, 0)}"))
     return Series(label, palette.series(label, names), palette.mark(label, names), points)
 
 
@@ -145,13 +145,13 @@ def times(panel: Panel, label: str, names: list[str]) -> Series:
     return Series(label, palette.series(label, names), palette.mark(label, names), points, line=False)
 
 
-def retrain_chart(plain: Panel, variant: Panel, names: list[str]) -> Markup:
+def retrain_chart(base: Panel, variant: Panel, names: list[str]) -> Markup:
     """Both models on JPEG and restored images; the fine-tuned one's marks are hollow, its lines dashed."""
-    lines = [scores(plain, label, names, "as it is, ") for label in plain.inputs if label != "original"]
+    lines = [scores(base, label, names, "as it is, ") for label in base.inputs if label != "original"]
     lines += [scores(variant, label, names, "fine-tuned, ", True) for label in variant.inputs if label != "original"]
-    title = f"{plain.metric} against JPEG quality factor, {plain.model} as it is and fine-tuned on JPEG-augmented images"
+    title = f"{base.metric} against JPEG quality factor, {base.model} as it is and fine-tuned on JPEG-augmented images"
     return svg.chart(
-        lines, title, "JPEG quality factor", f"{plain.metric}, %", sorted({*plain.qualities, *variant.qualities})
+        lines, title, "JPEG quality factor", f"{base.metric}, %", sorted({*base.qualities, *variant.qualities})
     )
 
 

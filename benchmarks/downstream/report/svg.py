@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup, escape
 from matplotlib.ticker import MaxNLocator
 
-from dagn_pre.benchmarks.downstream.report.text import number
+from dagn_pre.benchmarks.downstream.report.numbers import number
 
 WIDTH, HEIGHT = 420, 290  # small, so that type stays legible when a phone shrinks it
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40

@@ -9,7 +9,7 @@ from dagn_pre.benchmarks.downstream.panels import IDENTITY, Run, verdict
 
 
 def rows(run: Run) -> str:
-    """One line per row of results.json with all its plain values; per-class scores stay in results.json."""
+    """One line per row of results.json with all its single values; per-class scores stay in results.json."""
     return text(run.content["rows"])
 
 
@@ -20,11 +20,11 @@ def comparisons(run: Run) -> str:
 
 
 def text(entries: list[dict], always: tuple[str, ...] = ()) -> str:
-    """Entries as CSV; columns are the keys with plain values, in the order they come."""
-    plain = [{key: value for key, value in entry.items() if not isinstance(value, dict | list)} for entry in entries]
-    columns = list(dict.fromkeys([*always, *(key for entry in plain for key in entry)]))
+    """Entries as CSV; columns are the keys with single values, in the order they come."""
+    flat = [{key: value for key, value in entry.items() if not isinstance(value, dict | list)} for entry in entries]
+    columns = list(dict.fromkeys([*always, *(key for entry in flat for key in entry)]))
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(plain)
+    writer.writerows(flat)
     return out.getvalue()

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import zip_longest
 
 from dagn_pre.benchmarks.downstream.panels import (
-    FEW,
     HARM_CHECK,
     HEADINGS,
     HELPS,
     HURTS,
     JPEG_DATASETS,
-    LEAST,
-    LEAVE,
-    RESTORE,
-    UNCONFIRMED,
     UNDECIDED,
     Panel,
     Run,
@@ -23,6 +18,8 @@ from dagn_pre.benchmarks.downstream.panels import (
     mean,
     verdict,
 )
+from dagn_pre.benchmarks.downstream.report.advice_text import outcome, recommendation
+from dagn_pre.benchmarks.downstream.report.numbers import bounded, bracketed, number, scored, signed
 from dagn_pre.benchmarks.markdown import aligned, facts
 
 PAIRED = (
@@ -63,10 +60,10 @@ def markdown(run: Run) -> str:
         parts += ["## Does restoring ever hurt?", *harm_check(run)]
     if any(panel.equal_size for panel in run.panels):
         parts += ["## At equal file size", "\n".join(size_table(run.panels)), SIZED]
-    for plain, variant in run.pairs:
+    for base, variant in run.pairs:
         if "## Restore or retrain?" not in parts:
             parts.append("## Restore or retrain?")
-        parts += [retraining(plain, variant), "\n".join(retrain_table(plain, variant))]
+        parts += [retraining(base, variant), "\n".join(retrain_table(base, variant))]
     parts += ["## Milliseconds per image", "\n".join(time_table(run.panels))]
     parts += ["## Measured with", "\n".join(facts(run.content))]
     return "\n\n".join(parts) + "\n"
@@ -131,89 +128,6 @@ def advice(run: Run) -> Iterator[str]:
     yield HALVES
 
 
-def recommendation(panel: Panel) -> str:
-    """What to do in front of a model, why, and what it costs; one line."""
-    found = panel.advice
-    name, promised = found["restorer"], listed(found["unconfirmed"])
-    if found["decision"] == FEW:
-        return f"no advice: {sum(found['images'])} images are too few, {LEAST} are the least."
-    if found["decision"] == LEAVE:
-        why = "leave it alone. On the first half of the images no restorer is shown to help at the lowest QF that was measured."
-        return f"{why}{beyond(panel)}"
-    if found["decision"] == UNCONFIRMED:
-        why = f"leave it alone. On the first half of the images {name} helps at QF {promised}, which the second half"
-        return f"{why} does not confirm; more images may."
-    parts = [
-        f"restore up to QF {max(found['qualities'])} with {name}: max_quality {found['max_quality']}, strength "
-        f"{dial(found['strength'])}.",
-        f"Both halves of the images show that it helps at QF {listed(found['qualities'])}.",
-    ]
-    if promised:
-        parts.append(f"At QF {promised} the first half shows so too, but the second does not confirm it.")
-    elif found["following"] is None:
-        parts.append("No higher QF was measured; there it may help as well.")
-    else:
-        parts.append(f"At QF {found['following']}, the next that was measured, no help is shown.")
-    if found["alternatives"]:
-        rivals = listed(rival(panel, label) for label in found["alternatives"])
-        return " ".join([*parts, price(found), f"Not shown to gain less: {rivals}."])
-    return " ".join([*parts, price(found)])
-
-
-def beyond(panel: Panel) -> str:
-    """After a space, which restorers help on the first half, but only above a QF where they are not shown to."""
-    where: dict[str, list[int]] = {}
-    for (label, quality), found in panel.halves.items():
-        if helps(found, "first"):
-            where.setdefault(label, []).append(quality)
-    said = listed(f"{label} at QF {listed(qualities)}" for label, qualities in where.items())
-    return f" Shown to help at higher QFs alone: {said}; max_quality cannot leave out what lies below." if where else ""
-
-
-def price(found: dict) -> str:
-    """What the advised restoring costs, in milliseconds and beside the model."""
-    restoring, model = found["restore_ms_per_image"], found["model_ms_per_image"]
-    if restoring is None:
-        return "What it costs is not known here: all restored images came from the cache."
-    beside = f"{number(restoring / model)} times the model's own {number(model, 1)} ms"
-    return f"It costs {number(restoring, 1)} ms per image, {beside}."
-
-
-def rival(panel: Panel, label: str) -> str:
-    """A restorer that may do as well, with what it costs."""
-    spent = panel.cost(cell for cell in panel.cells if cell[0] == label)
-    return label if spent is None else f"{label} ({number(spent, 1)} ms)"
-
-
-def outcome(panel: Panel, label: str, quality: int) -> str:
-    """What both halves together say of a restorer at a QF: "restore" where that is advised."""
-    found = panel.halves[label, quality]
-    if dict(zip(panel.advice["qualities"], panel.advice["inputs"])).get(quality) == label:
-        return RESTORE
-    first, second = (verdict(found, f"{half}_low", f"{half}_high") for half in ("first", "second"))
-    if HURTS in (first, second):
-        return HURTS
-    return UNCONFIRMED if first == HELPS != second else first or "-"
-
-
-def helps(found: dict, half: str) -> bool:
-    """Whether one half of the images shows a gain."""
-    return verdict(found, f"{half}_low", f"{half}_high") == HELPS
-
-
-def dial(strength: float | list) -> str:
-    """A strength, or one by QF."""
-    if not isinstance(strength, list):
-        return f"{strength:g}"
-    return ", ".join(f"{value:g} at QF {quality}" for quality, value in strength) + ", linear in between"
-
-
-def listed(values: Iterable) -> str:
-    """Numbers or names in words."""
-    *most, last = [str(value) for value in values] or [""]
-    return f"{', '.join(most)} and {last}" if most else last
-
-
 def harm_check(run: Run) -> Iterator[str]:
     """In words per model and restorer, then the figures behind them."""
     compared = [panel for panel in run.panels if panel.comparisons]
@@ -261,17 +175,17 @@ def size_table(found: list[Panel]) -> Iterator[str]:
     yield from aligned(lines, numbers_from=3)
 
 
-def retraining(plain: Panel, variant: Panel) -> str:
+def retraining(base: Panel, variant: Panel) -> str:
     """What the table of a model and its variant compares."""
     return (
-        f"{variant.model} is {plain.model}, fine-tuned on JPEG-augmented images. {plain.metric} in percent, {plain.dataset}, "
-        f"{plain.images} images; bold: the best at this QF."
+        f"{variant.model} is {base.model}, fine-tuned on JPEG-augmented images. {base.metric} in percent, {base.dataset}, "
+        f"{base.images} images; bold: the best at this QF."
     )
 
 
-def retrain_table(plain: Panel, variant: Panel) -> Iterator[str]:
+def retrain_table(base: Panel, variant: Panel) -> Iterator[str]:
     """Plain and fine-tuned model, each on JPEG and restored images; the last line is what fine-tuning costs on originals."""
-    columns, rows = retrain_cells(plain, variant)
+    columns, rows = retrain_cells(base, variant)
     lines = [["QF", *(f"{model}, {HEADINGS.get(label, label)}" for model, label in columns)]]
     for quality, values in rows:
         top = best(values)
@@ -279,12 +193,12 @@ def retrain_table(plain: Panel, variant: Panel) -> Iterator[str]:
     yield from aligned(lines, numbers_from=0)
 
 
-def retrain_cells(plain: Panel, variant: Panel) -> tuple[list[tuple[str, str]], list[tuple[str, list[float | None]]]]:
+def retrain_cells(base: Panel, variant: Panel) -> tuple[list[tuple[str, str]], list[tuple[str, list[float | None]]]]:
     """Columns (as it is or fine-tuned, input) and lines (QF, scores); the last line's inputs are originals."""
-    inputs = [label for label in dict.fromkeys((*plain.inputs, *variant.inputs)) if label != "original"]
-    sides = {"as it is": plain, "fine-tuned": variant}
+    inputs = [label for label in dict.fromkeys((*base.inputs, *variant.inputs)) if label != "original"]
+    sides = {"as it is": base, "fine-tuned": variant}
     columns = [(side, label) for side in sides for label in inputs]
-    qualities = sorted({*plain.qualities, *variant.qualities})
+    qualities = sorted({*base.qualities, *variant.qualities})
     rows = [(str(quality), [sides[side].value(label, quality) for side, label in columns]) for quality in qualities]
     untouched = [sides[side].value("original", None) if label == inputs[0] else None for side, label in columns]
     return columns, [*rows, ("original", untouched)] if inputs else rows
@@ -318,32 +232,3 @@ def remarks(run: Run) -> Iterator[str]:
         yield f"A stratified sample of {size} images was tested (seed {seed}): {few}."
     if untimed := sum(row["restore_ms_per_image"] is None for panel in run.panels for row in panel.rows):
         yield f"{untimed} cells read all restored images from the cache: they have no time of restoring."
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A score with the two decimals that a difference needs, or a dash for what is not measured."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def signed(value: float, digits: int = 2) -> str:
-    """A difference; one that rounds to nothing has no sign."""
-    return f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
-
-
-def bracketed(ends: tuple[float, float] | None, digits: int, sign: bool = False) -> str:
-    """An interval, after a space; nothing where there is none."""
-    show = signed if sign else number
-    return f" [{show(ends[0], digits)}, {show(ends[1], digits)}]" if ends else ""
-
-
-def bounded(value: float | None, ends: tuple[float, float] | None) -> str:
-    """A difference and its interval."""
-    return "-" if value is None else signed(value) + bracketed(ends, 2, sign=True)
-
-
-def scored(row: dict | None, bold: bool = False) -> str:
-    """A score and its interval, with one decimal: it is not known better."""
-    if row is None:
-        return "-"
-    value = f"**{number(row['value'])}**" if bold else number(row["value"])
-    return value + bracketed(interval(row), 1)

@@ -13,10 +13,13 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from dagn_pre import models
-from dagn_pre.benchmarks.downstream import advice, panels, report, run, scores
+from dagn_pre.benchmarks.downstream import advice, bootstrap, panels, report, run, scores
 from dagn_pre.benchmarks.downstream.advice import Gain
-from dagn_pre.benchmarks.downstream.inputs import Restoring
+from dagn_pre.benchmarks.downstream.cases import prepare
+from dagn_pre.benchmarks.downstream.cells import read
+from dagn_pre.benchmarks.downstream.inputs import RestoredInput, restored_inputs
 from dagn_pre.benchmarks.downstream.report import text
+from dagn_pre.benchmarks.downstream.report.advice_text import recommendation
 from dagn_pre.cli.main import main
 from dagn_pre.errors import ConfigError, UsageError, WeightsError
 from tests.benchmarks.downstream import bench_toys, report_runs
@@ -127,11 +130,11 @@ def test_names_of_inputs():
         "a/b@home.pth": ("a/b@home.pth", False, 1),
         "a/b@2.pth@1": ("a/b@2.pth", False, 1),
     }.items():
-        found = Restoring.parse(name)
-        assert (found.model, found.side_information, found.strength) == parts and Restoring.parse(str(found)) == found
+        found = RestoredInput.parse(name)
+        assert (found.model, found.side_information, found.strength) == parts and RestoredInput.parse(str(found)) == found
     for name in ("dagn-s@0", "dagn-s@1.5"):
         with pytest.raises(UsageError, match=r"strength of input dagn-s@.* must lie above 0 and up to 1"):
-            Restoring.parse(name)
+            RestoredInput.parse(name)
 
 
 # ---- the halves
@@ -180,17 +183,17 @@ def panel(tmp_path: Path, **changes) -> panels.Panel:
 
 
 def test_in_words(tmp_path):
-    said = text.recommendation(panel(tmp_path))
+    said = recommendation(panel(tmp_path))
     assert said.startswith("restore up to QF 40 with dagn-s: max_quality 41, strength 1. Both halves of the images show that")
     assert "At QF 75, the next that was measured, no help is shown." in said
     assert said.endswith("It costs 41.5 ms per image, 0.67 times the model's own 62.0 ms.")
-    said = text.recommendation(panel(tmp_path, strength=[[10, 1.0], [40, 0.5]], following=None, restore_ms_per_image=None))
+    said = recommendation(panel(tmp_path, strength=[[10, 1.0], [40, 0.5]], following=None, restore_ms_per_image=None))
     assert "strength 1 at QF 10, 0.5 at QF 40, linear in between" in said and "No higher QF was measured" in said
     assert "What it costs is not known" in said
     empty = {"qualities": [], "inputs": [], "max_quality": None, "strength": None}
-    said = text.recommendation(panel(tmp_path, decision="too few images", images=[2, 2], **empty))
+    said = recommendation(panel(tmp_path, decision="too few images", images=[2, 2], **empty))
     assert said == "no advice: 4 images are too few, 20 are the least."
-    said = text.recommendation(panel(tmp_path, decision="not confirmed", unconfirmed=[10, 20], **empty))
+    said = recommendation(panel(tmp_path, decision="not confirmed", unconfirmed=[10, 20], **empty))
     assert said.startswith("leave it alone. On the first half of the images dagn-s helps at QF 10 and 20, which the second ")
 
 
@@ -237,7 +240,7 @@ def test_a_model_that_is_helped_is_told_how(toy, measured):
     assert results["files"] == [{"input": "mine", "file": f"../../{toy.name}/mine.safetensors"}]
 
     # each half's difference, from the kept cells and by hand
-    kept = {name: scores.read(measured / "cells" / f"segment-{name}-qf5.npz")[0] for name in ("jpeg", "mine", "mine@0.5")}
+    kept = {name: read(measured / "cells" / f"segment-{name}-qf5.npz")[0] for name in ("jpeg", "mine", "mine@0.5")}
     rows = {(row["input"], row["qf"]): row for row in results["halves"] if row["model"] == "Toy segmenter"}
     assert list(rows) == [("mine", 5), ("mine", 20), ("mine@0.5", 5), ("mine@0.5", 20)]
     for half, chosen in zip(("first", "second"), advice.split(kept["jpeg"].images)):
@@ -251,8 +254,9 @@ def test_a_model_that_is_helped_is_told_how(toy, measured):
 
 def test_strength_is_what_the_step_is_given(toy, measured):
     """The scored images of "@0.5" are halfway between JPEG's and the restored ones: so are the cells' pixels that were seen."""
-    host = run.host_of(run.prepare(str(toy / "segment.py"), None, None), None, "cpu", measured, None)
-    views = [host.look(0, 5, one and Restoring(str(toy / "mine.safetensors"), strength=one)).image for one in (None, 1.0, 0.5)]
+    case, mine = prepare(str(toy / "segment.py"), None, None), str(toy / "mine.safetensors")
+    host = run.LazyHost(case, None, "cpu", measured).get()
+    views = [host.predict(0, 5, one and RestoredInput(mine, strength=one)).image for one in (None, 1.0, 0.5)]
     jpeg, whole, half = (view.astype(int) for view in views)
     assert np.abs(whole - jpeg).max() > 10 and np.abs(half - (jpeg + whole) / 2).max() <= 1
 
@@ -275,14 +279,14 @@ def test_a_finished_run_gives_the_same_advice_again(toy, measured, tmp_path, mon
     (folder / "results.json").write_text(json.dumps(cut))
     options = {"inputs": ("jpeg",), "qualities": (5,), "device": "cpu"}
     with monkeypatch.context() as patch:
-        patch.setattr(scores, "resampled", None)  # those of the halves are kept, too
+        patch.setattr(bootstrap, "resampled", None)  # those of the halves are kept, too
         again = run.run([str(toy / "segment.py")], folder, resamples=200, **options)
     for table in ("halves", "advice"):
         assert again[table] == [one for one in before[table] if one["model"] == "Toy segmenter"]
     assert again["files"] == before["files"]
     other = run.run([str(toy / "segment.py")], folder, resamples=300, **options)["halves"]
     assert [one["first_low"] for one in other] != [one["first_low"] for one in again["halves"]]
-    cells = {one: scores.read(folder / "cells" / f"segment-{one}-qf5.npz")[0] for one in ("jpeg", "mine")}
+    cells = {one: read(folder / "cells" / f"segment-{one}-qf5.npz")[0] for one in ("jpeg", "mine")}
     fresh = advice.gains([("jpeg", 5), ("mine", 5)], lambda one: advice.on_halves(cells[one[0]], 300))
     assert other[0].items() >= next(advice.rows(fresh)).items()
 
@@ -329,8 +333,8 @@ def test_inputs_that_contradict_each_other(toy, tmp_path):
         (("jpeg@0.5",), "unknown input jpeg@0.5"),
     ):
         with pytest.raises(UsageError, match=message):
-            run.check_inputs(inputs)
-    assert list(run.check_inputs(("arcnn", "arcnn@1", "arcnn@.5"))) == ["arcnn", "arcnn@0.5"]
+            restored_inputs(inputs)
+    assert list(restored_inputs(("arcnn", "arcnn@1", "arcnn@.5"))) == ["arcnn", "arcnn@0.5"]
 
 
 def test_other_weights_of_the_same_name_are_not_mixed(toy, measured, tmp_path, tiny_weights):

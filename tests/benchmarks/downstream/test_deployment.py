@@ -8,8 +8,8 @@ import pytest
 
 from dagn_pre.benchmarks import demo
 from dagn_pre.benchmarks.downstream import deployment
+from dagn_pre.benchmarks.downstream.cases import prepare
 from dagn_pre.benchmarks.downstream.deployment import Arrangement
-from dagn_pre.benchmarks.downstream.run import prepare
 from dagn_pre.errors import UsageError
 
 

@@ -20,8 +20,10 @@ from pycocotools.cocoeval import COCOeval
 
 from dagn_pre import codec, models, weights
 from dagn_pre.benchmarks import demo, results
-from dagn_pre.benchmarks.downstream import run, scores
-from dagn_pre.benchmarks.downstream.hosts import configs, runner
+from dagn_pre.benchmarks.downstream import run
+from dagn_pre.benchmarks.downstream.cases import DEMO
+from dagn_pre.benchmarks.downstream.cells import read
+from dagn_pre.benchmarks.downstream.hosts import configs, observers, runner
 from dagn_pre.cli import main as cli
 from dagn_pre.errors import ConfigError, DagnPreError, UsageError, WeightsError
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
@@ -187,7 +189,7 @@ def test_intervals_comparisons_and_pictures_follow_from_the_cells(toy, tmp_path)
         assert compared["low"] <= compared["difference"] <= compared["high"]
         assert compared["share"] == pytest.approx(100 * difference / (100 - rows["jpeg"]["value"]), abs=0.1)
         cells = {name: folder / "cells" / f"{config}-{name}-qf5.npz" for name in ("jpeg", "dagn-s")}
-        own = {name: scores.read(path)[0].per_image() for name, path in cells.items()}
+        own = {name: read(path)[0].per_image() for name, path in cells.items()}
         assert compared["images_better"] == (own["dagn-s"] > own["jpeg"]).sum()
         assert compared["images_worse"] == (own["dagn-s"] < own["jpeg"]).sum()
         assert 0 < len(results["gallery"]) == min(3, compared["images_better"]) + min(3, compared["images_worse"])
@@ -271,9 +273,9 @@ def test_a_subset_is_scored_alone_and_always_the_same(toy, tmp_path):
     results = bench(toy, tmp_path, subset=2, seed=1)
     assert [row["n_images"] for row in results["rows"]] == [2, 2] and values(results)["original", None] == 100.0
     assert results["environment"]["subset"] == 2 and results["environment"]["seed"] == 1
-    chosen = scores.read(tmp_path / "cells" / "detect-original.npz")[0].images
+    chosen = read(tmp_path / "cells" / "detect-original.npz")[0].images
     assert results["environment"]["models"]["Toy detector, toy"]["images"] == chosen
-    assert chosen == scores.read(tmp_path / "cells" / "detect-jpeg-qf5.npz")[0].images and len(set(chosen)) == 2
+    assert chosen == read(tmp_path / "cells" / "detect-jpeg-qf5.npz")[0].images and len(set(chosen)) == 2
     with pytest.raises(UsageError, match="other settings .*seed 1, now 2"):
         bench(toy, tmp_path, subset=2, seed=2)
     found = run.run([str(toy / "segment.py")], tmp_path / "s", inputs=("original",), subset=3, device="cpu")
@@ -535,7 +537,7 @@ def test_images_that_are_restored_behind_a_wrapper_are_timed(toy, tmp_path, monk
     options = {"inputs": inputs, "qualities": (5,), "device": "cpu", "cache_dir": tmp_path / "cache"}
     run.run([str(toy / "segment.py")], tmp_path / "first", limit=2, **options)
     laps = []
-    monkeypatch.setattr(runner.Stopwatch, "milliseconds", lambda self: laps.append(self.laps) or 7.0)
+    monkeypatch.setattr(observers.Stopwatch, "milliseconds", lambda self: laps.append(self.laps) or 7.0)
     rows = run.run([str(config)], tmp_path / "out", **options)["rows"]
     assert rows[0]["n_images"] == 4 and [row["restore_ms_per_image"] for row in rows] == [0, 7]
     assert [sum(images for _, images in found) for found in laps] == [4, 2, 4]  # the model, two restored, the model
@@ -597,7 +599,7 @@ def test_the_demos_models(toy, tmp_path):
     demo.prepare(tmp_path / "data", counts={"train": 2, "val": 6})
     inputs = ("original", "jpeg", str(toy / "tiny.safetensors"))
     results = run.run(
-        list(run.DEMO),
+        list(DEMO),
         tmp_path / "out",
         data_root=tmp_path / "data",
         inputs=inputs,

@@ -12,7 +12,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dagn_pre.benchmarks.downstream import scores
+from dagn_pre.benchmarks.downstream import bootstrap, pictures, scores
+from dagn_pre.benchmarks.downstream.cells import read, write
 from dagn_pre.errors import ConfigError
 
 IMAGES, CLASSES = 30, 5
@@ -129,7 +130,7 @@ def test_some_images_alone(tmp_path):
 def test_nothing_found_is_zero(tmp_path):
     found, *_ = matched(tmp_path, found=False)
     assert found.value() == 0.0 and found.per_class()["class 0"] == 0.0
-    assert scores.interval(scores.resampled(found, 50)) == (0.0, 0.0)
+    assert bootstrap.interval(bootstrap.resampled(found, 50)) == (0.0, 0.0)
 
 
 def test_resampling_is_not_biased(tmp_path):
@@ -137,7 +138,7 @@ def test_resampling_is_not_biased(tmp_path):
     found, *_ = matched(tmp_path)
     weights = np.random.default_rng(0).multinomial(IMAGES, np.full(IMAGES, 1 / IMAGES), size=500)
     assert found.weighted(weights).mean() > found.value() + 0.3
-    samples = scores.resampled(found, 500)
+    samples = bootstrap.resampled(found, 500)
     assert samples.mean() == pytest.approx(found.value()) and samples.std() == pytest.approx(found.weighted(weights).std())
 
 
@@ -166,7 +167,7 @@ def test_the_interval_covers_the_spread_of_the_images():
     rng = np.random.default_rng(4)
     hits = rng.random((400, 1)) < 0.3  # one class, one pixel an image: mIoU is the share of hits
     found = scores.Areas([str(i) for i in range(400)], ["a"], hits, np.ones((400, 1)))
-    low, high = scores.interval(scores.resampled(found, 2000))
+    low, high = bootstrap.interval(bootstrap.resampled(found, 2000))
     error = 1.96 * 100 * np.sqrt(hits.mean() * (1 - hits.mean()) / 400)
     assert low == pytest.approx(found.value() - error, abs=0.6) and high == pytest.approx(found.value() + error, abs=0.6)
 
@@ -175,23 +176,23 @@ def test_a_comparison_is_paired():
     jpeg = areas()
     better = scores.Areas(jpeg.images, jpeg.classes, jpeg.intersection + 0.5 * (jpeg.union - jpeg.intersection), jpeg.union)
     whole = scores.Areas(jpeg.images, jpeg.classes, jpeg.union, jpeg.union)
-    cells = [(one, scores.resampled(one, 300)) for one in (jpeg, better, whole)]
-    found = scores.comparison(*cells)
+    cells = [(one, bootstrap.resampled(one, 300)) for one in (jpeg, better, whole)]
+    found = bootstrap.comparison(*cells)
     assert found["share"] == found["share_low"] == found["share_high"] == pytest.approx(50)
-    spread = np.ptp(scores.interval(cells[1][1])) + np.ptp(scores.interval(cells[0][1]))
+    spread = np.ptp(bootstrap.interval(cells[1][1])) + np.ptp(bootstrap.interval(cells[0][1]))
     assert 0 < found["low"] < found["difference"] < found["high"] and found["high"] - found["low"] < spread / 2
     assert found["images_better"] == 12 - np.isnan(jpeg.per_image()).sum() and found["images_worse"] == 0
-    costless = scores.comparison(cells[2], cells[1], cells[0])  # JPEG better than the original: no loss to share
+    costless = bootstrap.comparison(cells[2], cells[1], cells[0])  # JPEG better than the original: no loss to share
     assert costless["share"] is None and costless["high"] < 0
-    assert scores.comparison(cells[0], cells[1], None)["share"] is None
+    assert bootstrap.comparison(cells[0], cells[1], None)["share"] is None
 
 
 def test_a_single_image_gives_no_interval():
     one = scores.Areas(["0"], ["a"], np.array([[1.0]]), np.array([[2.0]]))
     other = scores.Areas(["0"], ["a"], np.array([[2.0]]), np.array([[2.0]]))
-    cells = [(found, scores.resampled(found)) for found in (one, other, other)]
-    assert scores.interval(cells[0][1]) == (None, None)
-    found = scores.comparison(*cells)
+    cells = [(found, bootstrap.resampled(found)) for found in (one, other, other)]
+    assert bootstrap.interval(cells[0][1]) == (None, None)
+    found = bootstrap.comparison(*cells)
     assert found["difference"] == 50 and found["share"] == 100 and found["images_better"] == 1
     assert {found[key] for key in ("low", "high", "share_low", "share_high")} == {None}
 
@@ -199,27 +200,27 @@ def test_a_single_image_gives_no_interval():
 def test_scores_between_two_sizes():
     samples = [[28.0, 32.0], [8.0, 12.0], [20.0, 20.0]]
     curve = list(zip((4000, 1000, 2000), (30.0, 10.0, 20.0), map(np.array, samples)))
-    value, samples = scores.at_size(curve, 2000 * 2**0.5)
+    value, samples = bootstrap.at_size(curve, 2000 * 2**0.5)
     assert value == pytest.approx(25) and samples == pytest.approx([24, 26])
-    assert scores.at_size(curve, 1000)[0] == 10 and scores.at_size(curve, 4000)[0] == 30
-    assert scores.at_size(curve, 999) is None and scores.at_size(curve, 4001) is None and scores.at_size([], 1) is None
-    assert scores.at_size([curve[0], curve[0]], 4000)[0] == 30
+    assert bootstrap.at_size(curve, 1000)[0] == 10 and bootstrap.at_size(curve, 4000)[0] == 30
+    assert bootstrap.at_size(curve, 999) is None and bootstrap.at_size(curve, 4001) is None and bootstrap.at_size([], 1) is None
+    assert bootstrap.at_size([curve[0], curve[0]], 4000)[0] == 30
 
 
 def test_the_largest_gains_and_harms_are_chosen():
     before, after = np.array([50.0, 50, 50, 50, np.nan, 50]), np.array([60.0, 45, 50, 90, 10, 20])
-    assert list(scores.chosen(before, after, 2)) == [("gain", 3), ("gain", 0), ("harm", 5), ("harm", 1)]
-    assert list(scores.chosen(before, before)) == []
+    assert list(pictures.chosen(before, after, 2)) == [("gain", 3), ("gain", 0), ("harm", 5), ("harm", 1)]
+    assert list(pictures.chosen(before, before)) == []
 
 
 def test_cells_are_kept_whole(tmp_path):
     for number, found in enumerate((areas(), matched(tmp_path)[0])):
         path = tmp_path / "cells" / f"{number}.npz"
-        samples = scores.resampled(found, 20)
-        scores.write(path, found, samples)
-        again, kept = scores.read(path)
+        samples = bootstrap.resampled(found, 20)
+        write(path, found, samples)
+        again, kept = read(path)
         assert again.value() == found.value() and (kept == samples).all() and again.images == found.images
-        assert (scores.resampled(again, 20) == samples).all() and again.per_class() == found.per_class()
+        assert (bootstrap.resampled(again, 20) == samples).all() and again.per_class() == found.per_class()
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ConfigError, match=r"1\.npz cannot be read .*remove it"):
-        scores.read(path)
+        read(path)

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from dagn_pre import codec
-from dagn_pre.benchmarks.downstream import run
+from dagn_pre.benchmarks.downstream import report, run
 from dagn_pre.benchmarks.downstream.hosts import configs
 from dagn_pre.cli import main as cli
 from tests.benchmarks.downstream.host_toys import COUNT, coco, masks
@@ -163,7 +163,7 @@ model = dict(
 def fresh(monkeypatch):
     """No scope of an earlier test's host; no report, which has its own tests; and nothing that only costs the hosts time:
     formatting configs for their logs, collecting garbage after three images."""
-    monkeypatch.setattr(run.report, "write", lambda work_dir: None)
+    monkeypatch.setattr(report, "write", lambda work_dir: None)
     monkeypatch.setattr(Config, "pretty_text", "")
     monkeypatch.setattr(base_dataset, "gc", SimpleNamespace(collect=lambda: 0))
     DefaultScope._instance_dict.clear()
