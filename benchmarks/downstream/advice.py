@@ -240,7 +240,8 @@ def arguments(work_dir: str | Path, config: str, name: str | None = None, model:
     run = load(work_dir)
     panel = panel_of(run, config, name)
     if not panel.advice:
-        raise ConfigError(f"{work_dir} holds no advice for {panel.title}: run dagn-pre bench again, with jpeg and a restorer")
+        remedy = "run dagn-pre bench run again, with jpeg and a restorer"
+        raise ConfigError(f"{work_dir} holds no advice for {panel.title}: {remedy}")
     if panel.advice["decision"] != RESTORE:
         said = recommendation(panel).rstrip(".")
         raise UsageError(f"restoring is not shown to help {panel.title}: {said}; to insert it all the same, leave out --advice")
@@ -277,7 +278,7 @@ def restorer(run: Run, row: dict) -> str:
         raise WeightsError(f"the advised restorer cannot be used ({error}): give it, or another, with --model") from error
     if weights != run.environment.get("restorers", {}).get(row["inputs"][0]):
         raise UsageError(
-            f"{model} holds other weights now than when {run.folder} was measured: run dagn-pre bench in a new folder, or give "
-            "the restorer with --model"
+            f"{model} holds other weights now than when {run.folder} was measured: run dagn-pre bench run in a new folder, or "
+            "give the restorer with --model"
         )
     return model

@@ -1,4 +1,4 @@
-"""Where to restore: ``python -m dagn_pre.benchmarks.deployment CONFIG --output DIR`` times the ways to run a host's test.
+"""``dagn-pre bench deployment``: where to restore, by timing the ways to run a host's test.
 
 Each arrangement (no restoring; the transform with and without workers, with an empty and with a filled cache; the preprocessor)
 runs in a process of its own over the same images, compressed at one QF, and says milliseconds per image, how much of them
@@ -8,7 +8,6 @@ counts: machines are noisy, so read the ratios.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import multiprocessing
@@ -19,7 +18,6 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,7 +32,7 @@ from dagn_pre.benchmarks.downstream.hosts.observers import Stopwatch
 from dagn_pre.benchmarks.downstream.hosts.runner import HostRunner
 from dagn_pre.benchmarks.downstream.run import check_device
 from dagn_pre.benchmarks.markdown import aligned
-from dagn_pre.errors import DagnPreError, UsageError
+from dagn_pre.errors import UsageError
 from dagn_pre.files import write_atomic
 from dagn_pre.integrations.openmmlab.insert import insert
 from dagn_pre.timing import observed, timed
@@ -188,6 +186,7 @@ def compare(
     Raises:
         UsageError: fewer than 8 images or 1 round, or a value outside its range.
         ConfigError, WeightsError: as of ``run.run``.
+        BrokenProcessPool: an arrangement's process was killed.
     """
     if limit < 8:
         raise UsageError(f"limit must be at least 8 images, not {limit}")
@@ -252,33 +251,3 @@ def markdown(found: dict) -> str:
         "test's processes together, shared pages counted once."
     )
     return "\n\n".join(["# Where to restore", about, "\n".join(aligned(lines, numbers_from=1))]) + "\n"
-
-
-def main() -> int:
-    """Read the command line, measure, print the table."""
-    parser = argparse.ArgumentParser(prog="python -m dagn_pre.benchmarks.deployment", description=__doc__)
-    parser.add_argument("config", help="as of dagn-pre bench; demo takes its detector")
-    parser.add_argument("--output", type=Path, required=True, help="gets deployment.json and deployment.md")
-    parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--checkpoint")
-    parser.add_argument("--model", default="dagn-s", help="the restorer (default: %(default)s)")
-    parser.add_argument("--qf", type=int, default=10, help="default: %(default)s")
-    parser.add_argument("--limit", type=int, default=24, help="images (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--dtype", default="auto", help="the restorer's (default: %(default)s)")
-    a = parser.parse_args()
-    try:
-        compare(a.config, a.output, a.data_root, a.checkpoint, a.model, a.qf, a.limit, a.device, a.dtype, a.rounds)
-    except (DagnPreError, OSError) as error:
-        print(f"deployment: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    except BrokenProcessPool:
-        print("deployment: an arrangement's process was killed, perhaps for its memory: free some", file=sys.stderr)
-        return 1
-    print((a.output / "deployment.md").read_text(encoding="utf-8"))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

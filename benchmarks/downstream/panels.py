@@ -188,12 +188,12 @@ def load(source: str | Path) -> Run:
     path = Path(source)
     path = path if path.suffix == ".json" else path / "results.json"
     if not path.is_file():
-        raise ConfigError(f"there are no results in {path}: run dagn-pre bench first, or name another folder")
+        raise ConfigError(f"there are no results in {path}: run dagn-pre bench run first, or name another folder")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         check(content)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConfigError(f"cannot read results from {path} ({error}): run dagn-pre bench --overwrite") from error
+        raise ConfigError(f"cannot read results from {path} ({error}): run dagn-pre bench run --overwrite") from error
     return Run(path.parent, content, list(sort(content)))
 
 

@@ -1,13 +1,8 @@
-"""What compression does to both encoders' features, as a picture (Figs. 4 and 6 of Ma et al., TIP 2024) and as distances.
-
-    python -m dagn_pre.benchmarks.features "$DAGN_PRE_DATA/LIVE1" --qf 10 20 30 40 --json distances.json
-"""
+"""What compression does to both encoders' features, as a picture (Figs. 4 and 6 of Ma et al., TIP 2024) and as distances
+(``dagn-pre inspect --features``, ``dagn-pre bench features``)."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,8 +16,8 @@ from tqdm import tqdm
 from dagn_pre import codec, images, models
 from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.benchmarks.restoration.datasets import read, scan
-from dagn_pre.errors import DagnPreError, UsageError
-from dagn_pre.files import atomic_path, write_atomic
+from dagn_pre.errors import UsageError
+from dagn_pre.files import atomic_path
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
 from dagn_pre.restorer import Restorer
 
@@ -164,26 +159,3 @@ def draw(restorer: Restorer, source: Path, quality: int, target: Path) -> None:
         axis.title.set_fontsize(9)
     with atomic_path(target) as path:
         figure.savefig(path, dpi=100)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m dagn_pre.benchmarks.features", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="original images")
-    parser.add_argument("--model", default="dagn-s", help="a name, or a .safetensors file")
-    parser.add_argument("--qf", type=int, nargs="+", default=[10, 20, 30, 40])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", type=Path, help="write the rows there too")
-    options = parser.parse_args(arguments)
-    rows = feature_distances(options.model, options.folder, options.qf, options.device)
-    if options.json:
-        write_atomic(options.json, json.dumps(rows, indent=1).encode())
-    print(markdown(rows))
-    return 0
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except DagnPreError as error:
-        print(f"features: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -1,15 +1,11 @@
-"""Restoring grey images as most papers before colour measure it: on Y alone, mean PSNR over the images.
-
-    python -m dagn_pre.benchmarks.grey "$DAGN_PRE_DATA/LIVE1" --model "$DAGN_PRE_DATA/weights/dncnn3.npz" --json dncnn3.json
+"""Restoring grey images as most papers before colour measure it: on Y alone, mean PSNR over the images
+(``dagn-pre bench grey``).
 
 Y is MATLAB's (ITU-R BT.601, 16..235), so JPEG's own PSNR is that of the papers: 27.77 dB on LIVE1 at QF 10.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,8 +17,6 @@ from dagn_pre import codec
 from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.benchmarks.restoration import datasets
 from dagn_pre.benchmarks.restoration.evaluation import load
-from dagn_pre.errors import DagnPreError
-from dagn_pre.files import write_atomic
 
 WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255
 
@@ -70,27 +64,3 @@ def markdown(rows: list[dict]) -> str:
     lines = [["Grey PSNR (dB)", *(f"QF {quality}" for quality in qualities)]]
     lines += [[method, *(psnr[method, quality] for quality in qualities)] for method in methods]
     return "\n".join(aligned(lines, numbers_from=1))
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", nargs="+", default=["dagn-s"], metavar="NAME", help="names, or checkpoint files")
-    parser.add_argument("--qf", type=int, nargs="+", default=[10, 20, 30, 40])
-    parser.add_argument("--limit", type=int, metavar="N")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--json", type=Path, metavar="F")
-    options = parser.parse_args()
-    try:
-        rows = measure(options.folder, options.model, options.qf, dtype=options.dtype, limit=options.limit)
-    except DagnPreError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(markdown(rows))
-    if options.json:
-        write_atomic(options.json, (json.dumps(rows, indent=1) + "\n").encode())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

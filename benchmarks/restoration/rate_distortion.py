@@ -1,17 +1,13 @@
 """What side information is worth and what it costs: rate-distortion curves, Bjontegaard's numbers, milliseconds.
 
-    python -m dagn_pre.benchmarks.side_information "$DAGN_PRE_DATA/LIVE1" --output work_dirs/side  # or DIV2K, or any folder
-
-measures JPEG, JPEG restored by ``--plain`` (dagn-s-psnr), and the same with side information: all shipped weights for it, or
-those that ``--side MODEL WEIGHTS`` names, once for each. The rate is the file's size, side information included.
+``dagn-pre bench rate-distortion`` measures JPEG, JPEG restored, and the same with side information. The rate is the size of the
+file, side information included.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +23,7 @@ from dagn_pre import codec, metrics, models
 from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.benchmarks.restoration import datasets
 from dagn_pre.benchmarks.restoration.report import save
-from dagn_pre.errors import DagnPreError, UsageError
+from dagn_pre.errors import UsageError
 from dagn_pre.files import write_atomic
 from dagn_pre.restorer import Restorer
 from dagn_pre.side_information import SideInformationEncoder, adapter, coder, segment
@@ -46,7 +42,7 @@ class System:
 
 
 def systems(model: str | Path, pairs: Sequence[tuple[str, str]], dtype: str = "auto") -> list[System]:
-    """JPEG, JPEG restored by ``model``, then one for each (model, weights), or for each of the shipped weights where there is none.
+    """JPEG, JPEG restored by ``model``, then one for each (model, weights); without any, for each of the shipped weights.
 
     Raises:
         UsageError: an unknown model, or none is named and none shipped.
@@ -65,7 +61,7 @@ def systems(model: str | Path, pairs: Sequence[tuple[str, str]], dtype: str = "a
             raise UsageError(f"{path}: there are two weights for {label}")
         found.append(System(label, restorer, encoder))
     if len(found) == 2:
-        raise UsageError(f"no side information for {model} is shipped; name weights with --side MODEL WEIGHTS")
+        raise UsageError(f"no side information for {model} is shipped; name some with --weights NAME FILE")
     return found
 
 
@@ -221,34 +217,38 @@ def draw(rows: Sequence[dict], title: str, anchor: str) -> Figure:
     return figure
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, help="of originals, also releases of LIVE1, BSDS500, LIU4K, DIV2K")
-    parser.add_argument("--plain", default="dagn-s-psnr", metavar="MODEL", help="the restorer without side information")
-    parser.add_argument("--side", nargs=2, action="append", default=[], metavar=("MODEL", "WEIGHTS"))
-    parser.add_argument("--qf", type=int, nargs="+", default=list(QUALITIES))
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--times", action="store_true", help=f"also milliseconds at {SIDE}x{SIDE}")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="for the table, the plot and the rows")
-    options = parser.parse_args()
-    try:
-        chosen = systems(options.plain, options.side, options.dtype)
-        rows = curves(options.folder, chosen, options.qf, options.limit)
-    except DagnPreError as error:
-        print(error, file=sys.stderr)
-        return 1
+def evaluate(
+    folder: str | Path,
+    output: str | Path,
+    model: str | Path = "dagn-s-psnr",
+    weights: Sequence[tuple[str, str]] = (),
+    qualities: Sequence[int] = QUALITIES,
+    limit: int | None = None,
+    dtype: str = "auto",
+    timed: bool = False,
+) -> str:
+    """Measure :func:`curves`, :func:`deltas` and, with ``timed``, :func:`times`; write side.md, side.json and side.png.
+
+    Args:
+        folder: originals; see :func:`dagn_pre.benchmarks.restoration.datasets.locate` for the releases it knows.
+        output: the folder to write into.
+        model: the restorer without side information.
+        weights: (model, file of side information's weights), one for each curve; none: all that are shipped for ``model``.
+
+    Returns:
+        The tables as Markdown.
+
+    Raises:
+        UsageError, ImageError, WeightsError: as of :func:`systems` and :func:`curves`.
+    """
+    folder, output = Path(folder), Path(output)
+    chosen = systems(model, weights, dtype)
+    rows = curves(folder, chosen, qualities, limit)
     compared = [row for anchor in chosen[:2] for row in deltas(rows, anchor.name)]
-    timed = times(chosen) if options.times else []
-    text = markdown(rows, compared, timed)
-    print(text)
-    write_atomic(options.output / "side.md", (text + "\n").encode())
-    content = {"curves": rows, "deltas": compared, "times": timed}
-    write_atomic(options.output / "side.json", (json.dumps(content, indent=1) + "\n").encode())
-    title = f"{datasets.locate(options.folder)[0]}, {rows[0]['n_images']} images"
-    save(draw(rows, title, chosen[1].name), options.output / "side.png")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    content = {"curves": rows, "deltas": compared, "times": times(chosen) if timed else []}
+    text = markdown(rows, compared, content["times"])
+    write_atomic(output / "side.md", (text + "\n").encode())
+    write_atomic(output / "side.json", (json.dumps(content, indent=1) + "\n").encode())
+    title = f"{datasets.locate(folder)[0]}, {rows[0]['n_images']} images"
+    save(draw(rows, title, chosen[1].name), output / "side.png")
+    return text

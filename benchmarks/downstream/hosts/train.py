@@ -1,4 +1,4 @@
-"""Train the models that the benchmark measures: ``python -m dagn_pre.benchmarks.train CONFIG... --work-dir D``.
+"""Train the host models that the benchmark measures: ``dagn-pre bench train CONFIG... --work-dir D``.
 
 Trains configs of ``benchmarks/configs`` through mmengine's Runner as they say (on the CPU or whatever device the host finds),
 one after the other, and writes slim checkpoints, ``D/<checkpoint of the config>``: tensors in float16 and plain Python types,
@@ -8,7 +8,6 @@ one that ships with the benchmark. The data of ``demo_*`` are rendered into ``D/
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -65,18 +64,3 @@ def train(source: str, work_dir: Path, data_root: str | Path | None = None) -> P
 def as_lists(value):
     """Nested tuples as lists, which any reader of weights takes."""
     return [as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def main() -> None:
-    """Read the command line and train."""
-    parser = argparse.ArgumentParser(prog="python -m dagn_pre.benchmarks.train", description=__doc__)
-    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="names of configs in benchmarks/configs, in this order")
-    parser.add_argument("--work-dir", type=Path, required=True, help="gets a folder of logs per config and the checkpoints")
-    parser.add_argument("--data-root", type=Path, help="instead of the config's")
-    args = parser.parse_args()
-    for source in args.configs:
-        print(train(source, args.work_dir, args.data_root))
-
-
-if __name__ == "__main__":
-    main()

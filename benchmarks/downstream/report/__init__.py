@@ -1,4 +1,4 @@
-"""The report of ``dagn-pre bench``, drawn from results.json and the gallery's pictures beside it, and from nothing else."""
+"""The report of ``dagn-pre bench run``, drawn from results.json and the gallery's pictures beside it, and from nothing else."""
 
 from __future__ import annotations
 

@@ -168,11 +168,12 @@ def read(folder: Path, file: str, size: tuple[int, int]) -> np.ndarray:
             pixels = np.array(image.convert("RGB"))
     except OSError as error:
         reason = "is missing" if not path.is_file() else f"is damaged ({error})"
-        raise ConfigError(f"{path} {reason}, a picture of the gallery: run dagn-pre bench again with --overwrite") from error
+        remedy = "run dagn-pre bench run again with --overwrite"
+        raise ConfigError(f"{path} {reason}, a picture of the gallery: {remedy}") from error
     if found != size:
         raise ConfigError(
             f"{path} is damaged: {found[0]}x{found[1]} pixels, results.json says {size[0]}x{size[1]}; "
-            "run dagn-pre bench again with --overwrite"
+            "run dagn-pre bench run again with --overwrite"
         )
     return pixels
 

@@ -40,11 +40,11 @@ HALVES = (
 )
 UNADVISED = (
     "This results.json holds no advice: no restorer was compared with JPEG, or an older dagn-pre wrote it. Run dagn-pre bench "
-    "again: what is measured already is kept."
+    "run again: what is measured already is kept."
 )
 UNPAIRED = (
     "This results.json holds no paired comparisons: JPEG was not measured, or an older dagn-pre wrote it. For a harm check, "
-    "run dagn-pre bench again."
+    "run dagn-pre bench run again."
 )
 
 

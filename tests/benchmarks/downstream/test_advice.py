@@ -294,7 +294,8 @@ def test_a_finished_run_gives_the_same_advice_again(toy, measured, tmp_path, mon
 def test_a_model_that_restoring_cannot_help_is_left_alone_on_the_command_line(toy, tmp_path, capsys):
     """It sees nothing red, whatever it is shown."""
     torch.save({"threshold": torch.tensor(300.0)}, tmp_path / "blind.pth")
-    words = ["bench", str(toy / "segment.py"), "--checkpoint", str(tmp_path / "blind.pth"), "--work-dir", str(tmp_path / "out")]
+    words = ["bench", "run", str(toy / "segment.py"), "--checkpoint", str(tmp_path / "blind.pth")]
+    words += ["--work-dir", str(tmp_path / "out")]
     assert main([*words, "--inputs", "jpeg", "arcnn", "--qf", "5", "--device", "cpu", "--resamples", "200"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("Toy segmenter, toy: leave it alone. On the first half of the images no restorer is shown to help")
@@ -317,7 +318,7 @@ def test_few_images_give_no_advice(toy, tmp_path, capsys):
 def test_without_a_restorer_there_is_nothing_to_advise(toy, tmp_path):
     results = run.run([str(toy / "segment.py")], tmp_path, inputs=("jpeg",), qualities=(5,), device="cpu")
     assert results["advice"] == results["halves"] == results["files"] == []
-    with pytest.raises(ConfigError, match="holds no advice for Toy segmenter, toy: run dagn-pre bench again, with jpeg"):
+    with pytest.raises(ConfigError, match="holds no advice for Toy segmenter, toy: run dagn-pre bench run again, with jpeg"):
         advice.arguments(tmp_path, "segment.py")
 
 

@@ -339,7 +339,7 @@ def test_a_stopped_run_goes_on(toy, tmp_path, monkeypatch):
 
 
 def test_control_c_in_a_cell_keeps_what_is_finished(toy, tmp_path, monkeypatch, capsys):
-    words = ["bench", str(toy / "detect.py"), "--inputs", "original", "jpeg", "--qf", "5", "--device", "cpu"]
+    words = ["bench", "run", str(toy / "detect.py"), "--inputs", "original", "jpeg", "--qf", "5", "--device", "cpu"]
     words += ["--work-dir", str(tmp_path)]
     images, forward = [], RedThing.forward
 
@@ -376,7 +376,7 @@ def test_other_resamples_measure_nothing(toy, tmp_path, monkeypatch, tiny_weight
 
 
 def test_a_full_disk_keeps_what_is_finished(toy, tmp_path, monkeypatch, capsys):
-    words = ["bench", str(toy / "detect.py"), "--inputs", "original", "jpeg", "--qf", "5", "--device", "cpu"]
+    words = ["bench", "run", str(toy / "detect.py"), "--inputs", "original", "jpeg", "--qf", "5", "--device", "cpu"]
     words += ["--work-dir", str(tmp_path)]
     write_bytes = Path.write_bytes
 
@@ -583,7 +583,7 @@ def test_a_checkpoint_of_another_model(toy, tmp_path):
 
 def test_the_command_line(toy, tmp_path, capsys):
     config, out = str(toy / "detect.py"), str(tmp_path / "out")
-    words = ["bench", config, "--inputs", "original", "jpeg", "--qf", "5", "--work-dir", out, "--device", "cpu"]
+    words = ["bench", "run", config, "--inputs", "original", "jpeg", "--qf", "5", "--work-dir", out, "--device", "cpu"]
     assert cli.main(words) == 0
     printed = capsys.readouterr()
     assert "| Object detection | bbox mAP |  5 | 100.00 " in printed.out

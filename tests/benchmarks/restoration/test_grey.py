@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import sys
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from PIL import Image
 
 from dagn_pre import codec
 from dagn_pre.benchmarks.restoration import grey
+from dagn_pre.cli.main import main
 from tests.conftest import photograph
 
 
@@ -29,7 +30,12 @@ def test_rows_and_table(tmp_path):
     assert "| identity" in grey.markdown(rows)
 
 
-def test_errors_are_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["grey", str(tmp_path / "none")])
-    assert grey.main() == 1
-    assert "none" in capsys.readouterr().err
+def test_the_command(tmp_path, capsys):
+    Image.fromarray(photograph()).save(tmp_path / "a.png")
+    target = tmp_path / "rows.json"
+    words = ["bench", "grey", str(tmp_path), "--model", "identity", "--qf", "10", "--device", "cpu", "--json", str(target)]
+    assert main(words) == 0
+    assert "| identity" in capsys.readouterr().out
+    assert json.loads(target.read_text()) == grey.measure(tmp_path, ["identity"], [10], "cpu")
+    assert main(["bench", "grey", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"dagn-pre bench grey: {tmp_path / 'none'}: no such folder"

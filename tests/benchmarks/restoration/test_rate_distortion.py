@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from dagn_pre import codec
 from dagn_pre.benchmarks.restoration import rate_distortion
+from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError
 from dagn_pre.side_information import adapter
 from tests.conftest import photograph
@@ -53,18 +52,15 @@ def test_bjontegaard_of_a_curve_shifted_by_a_known_amount():
     assert rate_distortion.deltas([*base, *apart], "a")[0]["bd_rate"] is None
 
 
-def test_the_command_writes_table_plot_and_rows(folder, tiny_weights, side, tmp_path, monkeypatch, capsys):
-    words = [str(folder), "--plain", str(tiny_weights), "--side", str(tiny_weights), str(side), "--qf", "10", "30", "50"]
-    monkeypatch.setattr(sys, "argv", ["side_information", *words, "--times", "--output", str(tmp_path)])
-    monkeypatch.setattr(rate_distortion, "SIDE", 64)
-    assert rate_distortion.main() == 0
+def test_the_command_writes_table_plot_and_rows(folder, tiny_weights, side, tmp_path, capsys):
+    command = ["bench", "rate-distortion", str(folder)]
+    words = ["--model", str(tiny_weights), "--weights", str(tiny_weights), str(side), "--qf", "10", "30", "50"]
+    assert main([*command, *words, "--times", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     for part in ("tiny, lambda 0.5", "BD-rate (%)", "real / estimated", "| describe |"):
         assert part in printed
     assert {path.name for path in tmp_path.iterdir()} == {"side.md", "side.json", "side.png"}
-    words = [str(folder), "--side", "dagn-s", str(side), "--output", str(tmp_path / "none")]
-    monkeypatch.setattr(sys, "argv", ["side_information", *words])
-    assert rate_distortion.main() == 1
+    assert main([*command, "--weights", "dagn-s", str(side), "--output", str(tmp_path / "none")]) == 1
     assert "for another restorer than 'dagn-s'" in capsys.readouterr().err
 
 

@@ -266,15 +266,15 @@ def test_the_command_line_takes_any_config_of_the_hosts(tmp_path, monkeypatch, c
     """``--host-config`` alone, straight from mmdet, with data and weights of its own: the same as CONFIG."""
     official = "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py"
     root = coco(tmp_path / "data", classes=CocoDataset.METAINFO["classes"])
-    words = ["bench", "--host-config", official, "--checkpoint", "none.pth", "--data-root", str(root)]
+    words = ["bench", "run", "--host-config", official, "--checkpoint", "none.pth", "--data-root", str(root)]
     assert cli.main([*words, "--work-dir", str(tmp_path / "out")]) == 1
     assert "checkpoint none.pth does not exist" in capsys.readouterr().err
     calls = []
     monkeypatch.setattr(run, "run", lambda configs, work_dir, **options: calls.append((configs, work_dir)) or 1 / 0)
     for given in (["--host-config", official], [official], ["demo", "--host-config", official]):
         with pytest.raises(ZeroDivisionError):
-            cli.main(["bench", *given])
+            cli.main(["bench", "run", *given])
     folder = Path("work_dirs/bench-rtmdet_tiny_8xb32-300e_coco")
     assert calls == [([official], folder), ([official], folder), (["demo", official], Path("work_dirs/bench-demo"))]
-    assert cli.main(["bench"]) == 2
+    assert cli.main(["bench", "run"]) == 2
     assert "give a CONFIG or --host-config" in capsys.readouterr().err

@@ -90,9 +90,9 @@ def toys(tmp_path_factory) -> Path:
 
 
 def torchrun(toys: Path, *words: str, count: int = 2) -> subprocess.CompletedProcess:
-    """``dagn-pre bench WORDS --launcher pytorch`` in several processes."""
+    """``dagn-pre bench run WORDS --launcher pytorch`` in several processes."""
     launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
-    launch += [f"--master-port={29500 + os.getpid() % 2000}", "-m", "dagn_pre.cli.main", "bench", *words]
+    launch += [f"--master-port={29500 + os.getpid() % 2000}", "-m", "dagn_pre.cli.main", "bench", "run", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(toys)}
     command = [*launch, "--launcher", "pytorch"]
     return subprocess.run(command, cwd=toys, env=environment, capture_output=True, text=True, timeout=400)
@@ -138,7 +138,7 @@ def test_an_error_in_one_process_ends_both_and_is_told_once(toys, tmp_path):
     words = ["--inputs", "original", "--device", "cpu", "--work-dir", str(tmp_path / "out")]
     done = torchrun(toys, str(tmp_path / "detect.py"), *words)
     assert done.returncode != 0
-    assert done.stderr.count("dagn-pre bench:") == 1, done.stderr
+    assert done.stderr.count("dagn-pre bench run:") == 1, done.stderr
     assert "detect-original failed" in done.stderr and "1.jpg" in done.stderr
     assert not (tmp_path / "out" / "results.json").exists()
 
@@ -159,5 +159,5 @@ def test_an_error_of_all_processes_is_told_once(monkeypatch):
 
 def test_a_launcher_that_has_not_started_this_is_one_sentence(toys, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert main(["bench", str(toys / "detect.py"), "--work-dir", str(tmp_path / "out"), "--launcher", "pytorch"]) == 2
+    assert main(["bench", "run", str(toys / "detect.py"), "--work-dir", str(tmp_path / "out"), "--launcher", "pytorch"]) == 2
     assert "start with torchrun" in capsys.readouterr().err

@@ -154,10 +154,10 @@ def test_times_of_a_cache_are_those_of_the_same_images(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"rows": [{}], "environment": {}}', '{"rows": [], "environment": {}}'])
 def test_no_results(content, tmp_path):
-    with pytest.raises(ConfigError, match="no results in .*results.json: run dagn-pre bench"):
+    with pytest.raises(ConfigError, match="no results in .*results.json: run dagn-pre bench run"):
         report.write(tmp_path)
     (tmp_path / "results.json").write_text(content)
-    with pytest.raises(ConfigError, match="results.json.*run dagn-pre bench"):
+    with pytest.raises(ConfigError, match="results.json.*run dagn-pre bench run"):
         report.write(tmp_path)
     assert not (tmp_path / "results.md").exists()
 
@@ -182,7 +182,7 @@ def test_a_picture_that_is_gone_or_broken_is_named(damage, reason, drawn, tmp_pa
     damage(folder)
     assert main(["bench", "report", str(folder)]) == 1
     said = capsys.readouterr().err
-    assert f"{folder / GALLERY_FILE} {reason}" in said and "run dagn-pre bench again" in said
+    assert f"{folder / GALLERY_FILE} {reason}" in said and "run dagn-pre bench run again" in said
     assert not (folder / "report.html").exists() and not (folder / "results.md").exists()
 
 
@@ -195,7 +195,7 @@ def test_no_file_outside_the_folder_is_read(drawn, tmp_path):
         page.render(loaded(tmp_path / "run", results))
 
 
-# ---- the page, as text; tests/benchmarks/test_report_page.py looks at it in a browser
+# ---- the page, as text; test_report_page.py looks at it in a browser
 
 
 def uris(drawn: Path) -> tuple[dict, dict]:

@@ -13,7 +13,7 @@ EXAMPLE = "dagn-pre bench report work_dirs/demo"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="work dirs of dagn-pre bench, each with a results.json")
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="work dirs of dagn-pre bench run, each with a results.json")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``dagn-pre bench``: what JPEG costs a host's model, and what restoring in front of it wins back."""
+"""``dagn-pre bench run``: what JPEG costs a host's model, and what restoring in front of it wins back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from dagn_pre.errors import DagnPreError, UsageError
 
 HELP = "score a host's model on original, compressed and restored images"
-EXAMPLE = "dagn-pre bench pspnet_r50_d8_voc --data-root VOCdevkit/VOC2012 --qf 10 40 --work-dir work_dirs/voc"
+EXAMPLE = "dagn-pre bench run pspnet_r50_d8_voc --data-root VOCdevkit/VOC2012 --qf 10 40 --work-dir work_dirs/voc"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         from dagn_pre.benchmarks.downstream import run as benchmark
         from dagn_pre.benchmarks.downstream.hosts import processes
     except ImportError as error:
-        raise DagnPreError(f'bench needs OpenMMLab ({error}): pip install "dagn-pre[openmmlab,benchmarks]"') from error
+        raise DagnPreError(f'bench run needs OpenMMLab ({error}): pip install "dagn-pre[openmmlab,benchmarks]"') from error
 
     configs = [*args.configs, *args.host_config]
     if not configs:

@@ -13,7 +13,7 @@ EXAMPLE = "dagn-pre bench compare work_dirs/before work_dirs/after -o work_dirs/
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("first", metavar="A", help="a work dir of dagn-pre bench, or its results.json")
+    parser.add_argument("first", metavar="A", help="a work dir of dagn-pre bench run, or its results.json")
     parser.add_argument("second", metavar="B", help="another; differences are B minus A")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="F", help="a file .md or .html, or a folder: both, as compare.md and compare.html"
