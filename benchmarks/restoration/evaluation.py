@@ -100,7 +100,7 @@ def load(chosen: Sequence[str | Path], device: str, dtype: str) -> dict[str, Res
     names = [models.get(model).name for model in chosen]
     for name in names:
         if name == "jpeg" or names.count(name) > 1:
-            raise UsageError(f"two methods are both called {name}: name each model once, or rename one of the files")
+            raise UsageError(f"two restorers are both called {name}: name each model once, or rename one of the files")
     return {name: Restorer(model, device, max_quality=101, dtype=dtype) for name, model in zip(names, chosen)}
 
 

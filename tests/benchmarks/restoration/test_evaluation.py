@@ -174,7 +174,7 @@ def test_values_outside_their_range_are_refused(folder, tmp_path, tiny_weights):
     refused("none: no such folder", folders=[tmp_path / "none"])
     refused("two of the folders are both called toys", folders=[folder, folder])
     refused("unknown model 'nobody'", chosen=["nobody"])
-    refused("two methods are both called tiny", chosen=[tiny_weights, tiny_weights])
+    refused("two restorers are both called tiny", chosen=[tiny_weights, tiny_weights])
     refused("quality must be an integer from 1 to 100", qualities=[10, 101])
     refused("limit must be at least 1", limit=0)
     refused("crops must be at least 0", crops=-1)
