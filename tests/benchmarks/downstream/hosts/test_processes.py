@@ -93,7 +93,8 @@ def torchrun(toys: Path, *words: str, count: int = 2) -> subprocess.CompletedPro
     """``dagn-pre bench run WORDS --launcher pytorch`` in several processes."""
     launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
     launch += [f"--master-port={29500 + os.getpid() % 2000}", "-m", "dagn_pre.cli.main", "bench", "run", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(toys)}
+    paths = os.pathsep.join(filter(None, (str(toys), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": paths}
     command = [*launch, "--launcher", "pytorch"]
     return subprocess.run(command, cwd=toys, env=environment, capture_output=True, text=True, timeout=400)
 
