@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 help:
 	@echo "make demo     the demo: two models, each also fine-tuned on JPEGs; original, JPEG and dagn-s at QF 10 to 90, into work_dirs/demo"
-	@echo "make test     the test suite; installs Chromium where there is none, for the page of dagn-pre bench"
+	@echo "make test     the test suite; installs Chromium where there is none, for the page of dagn-pre bench run"
 	@echo "make lint     ruff"
 	@echo "make install  what the others need, into .venv (they call it themselves)"
 
@@ -19,7 +19,7 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt tools/install.sh
 install: $(INSTALLED)
 
 demo: $(INSTALLED)
-	.venv/bin/dagn-pre bench demo --work-dir work_dirs/demo
+	.venv/bin/dagn-pre bench run demo --work-dir work_dirs/demo
 
 test: $(INSTALLED)
 	tools/browser.sh

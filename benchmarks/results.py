@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -110,3 +111,8 @@ def different(old, new) -> str:
         return f"{len(set(new) - set(old))} of {len(new)} are others"
     old, new = (f"{len(value)} of them" if value in long else value for value in (old, new))
     return f"{old}, now {new}"
+
+
+def rounded(value: float | None, digits: int = 3) -> float | None:
+    """A number as results.json keeps it; None for NaN."""
+    return None if value is None or math.isnan(value) else round(float(value), digits)

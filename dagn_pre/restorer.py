@@ -27,6 +27,7 @@ from dagn_pre.protocol import Facts
 from dagn_pre.side_information import adapter as side_information_files
 from dagn_pre.side_information.adapter import Adapter
 from dagn_pre.side_information.segment import SegmentError
+from dagn_pre.timing import observable
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO_TILE = 1024
@@ -232,6 +233,7 @@ class Restorer:
         self._warned: set[int] = set()
         self.adapters = side_information_files.known(side_information, self.fingerprint, str(model))
 
+    @observable
     def __call__(
         self,
         image: ImageLike | Sequence[ImageLike],

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+import fuzz
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-
-import fuzz  # noqa: E402
 
 
 def test_mutated_files_end_nothing():

@@ -59,7 +59,7 @@ def test_importing_the_library_imports_no_host(tmp_path):
 
 
 def test_importing_the_package_waits_with_torch(tmp_path):
-    """So that ``dagn-pre --help`` answers at once; the ratio of the times is measured by benchmarks/import_time.py."""
+    """So that ``dagn-pre --help`` answers at once; the ratio of the times is measured by tools/import_time.py."""
     assert "torch" not in python("import sys, dagn_pre, dagn_pre.cli.main; print(*sys.modules)", cwd=tmp_path).split()
 
 
@@ -105,7 +105,7 @@ def test_commands_that_need_a_host_say_so(tmp_path):
     code = BLOCK_HOSTS + (
         "from dagn_pre.cli.main import main\n"
         "sys.stderr = sys.stdout\n"
-        "commands = ['bench', 'x.py', '--work-dir', 'w'], ['insert', 'x.py', '-o', 'y.py'], ['train', 'x.py'], "
+        "commands = ['bench', 'run', 'x.py', '--work-dir', 'w'], ['insert', 'x.py', '-o', 'y.py'], ['train', 'x.py'], "
         "['adapt', 'x.py', '--images', 'i', '-o', 'y.safetensors']\n"
         "print(*[main(command) for command in commands])\n"
     )
@@ -150,7 +150,7 @@ def test_wheel_holds_the_package_and_nothing_generic(tmp_path):
 def test_help_shows_an_example(command):
     """Through the installed console script."""
     script = Path(sys.executable).with_name("dagn-pre")
-    run = subprocess.run([script, command, "--help"], capture_output=True, text=True)
+    run = subprocess.run([script, *command.split(), "--help"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert f"dagn-pre {command}" in run.stdout.split("example:")[1]
 

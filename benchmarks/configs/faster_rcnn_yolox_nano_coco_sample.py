@@ -1,6 +1,6 @@
 # Faster R-CNN on the backbone and neck of YOLOX-nano: a two-stage detector of real photographs that two cores can train.
 # The backbone stays as it is, the neck follows slowly, RPN and RoI head learn from nothing on the 480 images of COCO/train
-# (python -m dagn_pre.benchmarks.train faster_rcnn_yolox_nano_coco_sample --work-dir D). The data root is the folder that
+# (dagn-pre bench train faster_rcnn_yolox_nano_coco_sample --work-dir D). The data root is the folder that
 # DAGN_PRE_DATA names. Too few images for a good detector: it is here to see what compression does to one.
 _base_ = 'yolox_nano_coco_sample.py'
 

@@ -1,5 +1,5 @@
 # PSPNet on CamVid: street scenes whose originals are lossless, so that JPEG at a QF is their first compression. A ResNet-18 of
-# half the width, trained from nothing on the 190 images of CamVid/train (python -m dagn_pre.benchmarks.train pspnet_camvid
+# half the width, trained from nothing on the 190 images of CamVid/train (dagn-pre bench train pspnet_camvid
 # --work-dir D), tested on the 60 of CamVid/val at their native 480x360. The data root is the folder that DAGN_PRE_DATA names.
 _base_ = ['mmseg::pspnet/pspnet_r50-d8_4xb4-20k_voc12aug-512x512.py']
 

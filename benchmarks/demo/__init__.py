@@ -1,7 +1,7 @@
 """The embedded benchmark: a data set rendered from a seed, and a Faster R-CNN and a PSPNet trained on it from scratch.
 
 ``prepare(root)`` renders the data; the configs are ``benchmarks/configs/demo_*.py``, the checkpoints in ``benchmarks/weights``;
-``python -m dagn_pre.benchmarks.train`` makes them again. DATA_CARD.md says what it all is.
+``dagn-pre bench train`` makes them again. DATA_CARD.md says what it all is.
 """
 
 from __future__ import annotations

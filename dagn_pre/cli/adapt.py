@@ -104,14 +104,14 @@ def of_config(args: argparse.Namespace) -> tuple[dict, object]:
         if getattr(args, name):
             raise UsageError(f"--{name.replace('_', '-')} goes with --module; a CONFIG says it itself")
     try:
-        from dagn_pre.benchmarks import hosts
+        from dagn_pre.benchmarks.downstream.hosts import configs
         from dagn_pre.integrations.openmmlab import teachers
     except ImportError as error:
         raise DagnPreError(f'adapt CONFIG needs OpenMMLab ({error}): pip install "dagn-pre[train,openmmlab]"') from error
 
     with quiet():
-        cfg = hosts.load(args.config)
-    checkpoint = hosts.checkpoint(cfg, args.checkpoint)
+        cfg = configs.load(args.config)
+    checkpoint = configs.checkpoint(cfg, args.checkpoint)
     teacher = {"kind": f"{teachers.__name__}:model", "config": cfg.filename, "checkpoint": str(checkpoint)}
     fixed = args.scale
     return teacher, lambda sizes: teachers.test_scale(cfg, sizes) if fixed is None else fixed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dagn_pre.errors import DagnPreError, UsageError
 
-HELP = "Score restoring: PSNR, SSIM and PSNR-B against originals, the blind quality, and what a network costs."
+HELP = "Score restoring: PSNR, SSIM and PSNR-B against originals, and the blind quality."
 EXAMPLE = "dagn-pre evaluate --data LIVE1 BSDS500 --qf 10 20 30 40 --model dagn-s --output work_dirs/restoration"
 
 
@@ -17,13 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--data", type=Path, nargs="+", metavar="DIR", help="of originals, also releases of LIVE1, BSDS500, LIU4K, DIV2K"
     )
-    what.add_argument("--cost", action="store_true", help="parameters, operations, time and memory of the models")
     what.add_argument("--real-world", type=Path, metavar="DIR", help="pictures without originals: qualities and a crop sheet")
     parser.add_argument("--model", nargs="+", default=["dagn-s"], metavar="NAME", help="names, or checkpoint files")
     parser.add_argument("--qf", type=int, nargs="+", default=[10, 20, 30, 40], help="JPEG quality factors, 1..100")
     parser.add_argument("--blind-sweep", action="store_true", help="also the error of the blind QF over QF 5, 10, ..., 95")
-    parser.add_argument("--side", type=int, nargs="+", default=[256, 512], help="of the images of --cost, in pixels")
-    parser.add_argument("--runs", type=int, default=7, metavar="N", help="timed calls of each model for --cost, in turns")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write tables, pictures and per-image values there, resume")
     parser.add_argument("--json", type=Path, metavar="F", help="write the rows there: a list, or one per kind of measurement")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images of a folder")
@@ -34,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if not (options.data or options.cost or options.real_world):
-        raise UsageError("nothing to measure: give --data DIR, --cost or --real-world DIR")
+    if not (options.data or options.real_world):
+        raise UsageError("nothing to measure: give --data DIR or --real-world DIR")
     try:
-        from dagn_pre.benchmarks import cost, real_world, restoration, restoration_report
+        from dagn_pre.benchmarks.restoration import evaluation, real_world, report
     except ImportError as error:
         raise DagnPreError(f'evaluate needs the benchmarks extra ({error}): pip install "dagn-pre[benchmarks]"') from error
     from dagn_pre.files import write_atomic
@@ -48,20 +45,15 @@ def run(options: argparse.Namespace) -> int:
     if options.data:
         settings = {"limit": options.limit, "crops": options.crops, "blind_sweep": options.blind_sweep}
         settings |= {"overwrite": options.overwrite, **computing}
-        content, failed = restoration.evaluate(options.data, options.model, options.qf, options.output, **settings)
+        content, failed = evaluation.evaluate(options.data, options.model, options.qf, options.output, **settings)
         measured["restoration"] = content["rows"]
         failures += failed
-        print(restoration_report.markdown(content))
+        print(report.markdown(content))
     if options.real_world:
         rows, failed = real_world.examine(options.real_world, options.model, options.output, limit=options.limit, **computing)
         measured["real_world"] = rows
         failures += failed
         print(real_world.markdown(rows))
-    if options.cost:
-        measured["cost"] = cost.measure(options.model, options.side, runs=options.runs, **computing)
-        print(cost.markdown(measured["cost"]))
-        if options.output:
-            write_atomic(options.output / "cost.md", (cost.markdown(measured["cost"]) + "\n").encode())
     if options.json:
         rows = measured if len(measured) > 1 else next(iter(measured.values()))
         write_atomic(options.json, (json.dumps(rows, indent=1) + "\n").encode())

@@ -86,7 +86,7 @@ def advised(args: argparse.Namespace) -> dict:
     if args.quality is not None:
         raise UsageError("--assume-quality restores every image, and --advice says which: give one of them")
     try:
-        from dagn_pre.benchmarks import advice
+        from dagn_pre.benchmarks.downstream import advice
     except ImportError as error:
         raise DagnPreError(f'--advice needs the benchmarks extra ({error}): pip install "dagn-pre[benchmarks]"') from error
 

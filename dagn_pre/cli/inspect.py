@@ -91,7 +91,7 @@ def _drawing_room():
     from dagn_pre.errors import DagnPreError
 
     try:
-        from dagn_pre.benchmarks import features
+        from dagn_pre.benchmarks.restoration import features
     except ImportError as error:
         raise DagnPreError(f'inspect --features needs matplotlib ({error}): pip install "dagn-pre[benchmarks]"') from error
     return features

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import os
 import signal
@@ -20,8 +21,15 @@ COMMANDS = (
     "inspect",
     "insert",
     "bench",
+    "bench run",
     "bench report",
     "bench compare",
+    "bench deployment",
+    "bench cost",
+    "bench features",
+    "bench grey",
+    "bench rate-distortion",
+    "bench train",
     "evaluate",
     "models",
     "train",
@@ -34,27 +42,29 @@ COMMANDS = (
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dagn-pre", description="Restores JPEGs in front of detectors and segmenters.")
     parser.add_argument("--version", action="version", version=f"dagn-pre {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    groups = {"": parser.add_subparsers(dest="command", required=True, metavar="COMMAND")}
     for name in COMMANDS:
-        module = importlib.import_module(f"dagn_pre.cli.{name.replace(' ', '_')}")
-        command = commands.add_parser(
-            name,
+        module = importlib.import_module(f"dagn_pre.cli.{name.replace(' ', '.').replace('-', '_')}")
+        group, _, word = name.rpartition(" ")
+        command = groups[group].add_parser(
+            word,
             help=module.HELP,
             description=module.HELP,
             epilog=f"example:\n  {module.EXAMPLE}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        if any(other.startswith(f"{name} ") for other in COMMANDS):
+            groups[name] = command.add_subparsers(metavar="COMMAND")
+            command.set_defaults(run=functools.partial(_show_commands, command))
+            continue
         module.add_arguments(command)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, command=name)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if " ".join(words[:2]) in COMMANDS:  # a command of two words
-        words[:2] = [" ".join(words[:2])]
-    options = build_parser().parse_args(words)
+    options = build_parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # names hold what an encoding, or every encoding, lacks
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -69,6 +79,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"dagn-pre {options.command}: interrupted; what was finished is kept", file=sys.stderr)
         return 130
+
+
+def _show_commands(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """A command that does nothing without a further word: says which there are; returns 2."""
+    parser.print_help()
+    return 2
 
 
 @contextlib.contextmanager

@@ -15,9 +15,10 @@ from mmengine.runner import Runner
 from PIL import Image
 from pycocotools.coco import COCO
 
-from dagn_pre.benchmarks import demo, hosts
+from dagn_pre.benchmarks import demo
 from dagn_pre.benchmarks.demo import render
-from dagn_pre.benchmarks.train import ready, relocated
+from dagn_pre.benchmarks.downstream.hosts import configs
+from dagn_pre.benchmarks.downstream.hosts.train import ready, relocated
 from dagn_pre.errors import DagnPreError, UsageError
 
 COUNTS = {"train": 6, "val": 12}
@@ -38,9 +39,9 @@ def root(tmp_path_factory) -> Path:
 
 
 def config(task: str, root: Path, work_dir: Path) -> Config:
-    cfg = relocated(hosts.load(f"demo_{task}"), root)
+    cfg = relocated(configs.load(f"demo_{task}"), root)
     cfg.work_dir = str(work_dir)
-    cfg.load_from = str(hosts.WEIGHTS / cfg.checkpoint)
+    cfg.load_from = str(configs.WEIGHTS / cfg.checkpoint)
     return cfg
 
 
@@ -132,7 +133,7 @@ def test_textures_are_fine_and_alike_in_strength(name):
 
 
 def test_the_checkpoints_are_small_and_need_no_unpickling():
-    files = [hosts.WEIGHTS / f"demo_{task}.pth" for task in TASKS]
+    files = [configs.WEIGHTS / f"demo_{task}.pth" for task in TASKS]
     assert sum(f.stat().st_size for f in files) < 10e6
     for file in files:
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -168,7 +169,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
 
 
 def test_a_training_starts_from_what_an_earlier_one_left_else_from_what_ships(root, tmp_path):
-    assert ready("demo_pspnet", tmp_path, root).load_from == str(hosts.WEIGHTS / "demo_faster_rcnn.pth")
+    assert ready("demo_pspnet", tmp_path, root).load_from == str(configs.WEIGHTS / "demo_faster_rcnn.pth")
     (tmp_path / "demo_faster_rcnn.pth").touch()
     cfg = ready("demo_pspnet", tmp_path, root)
     assert cfg.load_from == str(tmp_path / "demo_faster_rcnn.pth")
@@ -177,7 +178,7 @@ def test_a_training_starts_from_what_an_earlier_one_left_else_from_what_ships(ro
 
 def test_the_variants_train_on_jpegs_and_test_on_the_same_images(root, tmp_path):
     for task in ("faster_rcnn", "pspnet"):
-        plain, variant = (hosts.load(f"demo_{name}") for name in (task, f"{task}_jpeg"))
+        plain, variant = (configs.load(f"demo_{name}") for name in (task, f"{task}_jpeg"))
         steps = variant.train_dataloader.dataset.pipeline
         assert [step.type for step in steps][:2] == ["LoadImageFromFile", "JPEGCompress"]
         assert [step for step in steps if step.type != "JPEGCompress"] == plain.train_dataloader.dataset.pipeline

@@ -55,12 +55,11 @@ def test_a_bad_file_is_named_the_others_are_measured_and_the_status_is_1(folder,
 def test_several_measurements_at_once(folder, tmp_path, tiny_weights, capsys):
     (folder / "b.jpg").write_bytes(codec.encode(photograph(), 30))
     target = tmp_path / "all.json"
-    words = ["--real-world", folder, "--cost", "--side", 32, "--data", folder, "--qf", 10]
+    words = ["--real-world", folder, "--data", folder, "--qf", 10]
     assert evaluate(*words, "--model", tiny_weights, "--json", target, "--output", tmp_path / "out") == 0
     content = json.loads(target.read_text())
-    assert set(content) == {"restoration", "real_world", "cost"}
+    assert set(content) == {"restoration", "real_world"}
     assert {row["header_qf"] for row in content["real_world"]} == {None, 30}
-    assert "FBCNN*" in (tmp_path / "out" / "cost.md").read_text()
     assert "are JPEG files themselves" in capsys.readouterr().out
 
 
@@ -70,8 +69,7 @@ def test_several_measurements_at_once(folder, tmp_path, tiny_weights, capsys):
         ([], "nothing to measure"),
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--data", ".", "--qf", "0"], "quality must be an integer from 1 to 100"),
-        (["--cost", "--model", "nobody"], "unknown model 'nobody'"),
-        (["--cost", "--side", "30"], "multiple of 16"),
+        (["--data", ".", "--model", "nobody"], "unknown model 'nobody'"),
     ],
 )
 def test_wrong_usage_is_one_sentence(words, said, tmp_path, monkeypatch, capsys):

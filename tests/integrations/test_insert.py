@@ -13,7 +13,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, init_default_scope
 from openmmlab_toys import FASTER_RCNN, PSPNET
 
-from dagn_pre.benchmarks.hosts import CONFIGS
+from dagn_pre.benchmarks.downstream.hosts.configs import CONFIGS
 from dagn_pre.cli.main import main
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress

@@ -20,8 +20,9 @@ from openmmlab_toys import SIZE
 from torch.utils.data import get_worker_info
 
 from dagn_pre import models, restorer
-from dagn_pre.benchmarks import demo, hosts
-from dagn_pre.benchmarks.train import relocated
+from dagn_pre.benchmarks import demo
+from dagn_pre.benchmarks.downstream.hosts import configs
+from dagn_pre.benchmarks.downstream.hosts.train import relocated
 from dagn_pre.errors import ConfigError, ImageError, UsageError
 from dagn_pre.integrations.openmmlab import DAGNDefer, DAGNDetDataPreprocessor, DAGNSegDataPreProcessor, preprocessors
 from dagn_pre.integrations.openmmlab.insert import insert
@@ -456,8 +457,8 @@ def test_a_pipeline_that_hands_nothing_over_is_told_once(faster_rcnn, weights, m
 def test_the_demos_models_score_the_same(task, metric, tmp_path):
     """In float32, to 0.1 points; the images are resized, by no whole factor."""
     demo.prepare(tmp_path / "data", counts={"train": 0, "val": 3})
-    plain = relocated(hosts.load(f"demo_{task}"), tmp_path / "data")
-    plain.load_from, plain.work_dir, plain.log_level = str(hosts.WEIGHTS / plain.checkpoint), str(tmp_path), "WARNING"
+    plain = relocated(configs.load(f"demo_{task}"), tmp_path / "data")
+    plain.load_from, plain.work_dir, plain.log_level = str(configs.WEIGHTS / plain.checkpoint), str(tmp_path), "WARNING"
     plain.test_evaluator = [plain.test_evaluator, dict(type="DumpResults", out_file_path=str(tmp_path / "results.pkl"))]
     plain.test_dataloader.dataset.pipeline[1].scale = (300, 225)
     found = {}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dagn_pre import codec, models
-from dagn_pre.benchmarks import cost
+from dagn_pre.benchmarks.restoration import cost
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError
 from dagn_pre.networks import dct

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import warnings
 
+import fuzz_side_information
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from dagn_pre import Restorer, codec, metrics, models, weights
-from dagn_pre.benchmarks import side_fuzz
 from dagn_pre.cli.main import main
 from dagn_pre.errors import ImageError, UsageError, WeightsError
 from dagn_pre.networks.side_information import SideInformation, SideInformationConfig, conditioned, one_hot, quantised, window
@@ -326,8 +326,8 @@ def test_processes_with_other_thread_counts_read_the_same_symbols(encoder, side_
 
 
 def test_mutated_files_are_at_worst_those_of_the_plain_restorer(restorer, plain, carrier):
-    """A share of ``python -m dagn_pre.benchmarks.side_fuzz``, which does 10,000."""
-    outcomes = side_fuzz.check(restorer, plain, carrier, 300)
+    """A share of ``tools/fuzz_side_information.py``, which does 10,000."""
+    outcomes = fuzz_side_information.check(restorer, plain, carrier, 300)
     assert outcomes["refused"] and outcomes["plain"] > outcomes["used"], outcomes
 
 

@@ -1,0 +1,31 @@
+"""``dagn-pre bench train``: train the host models that the benchmark measures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dagn_pre.errors import DagnPreError
+
+HELP = "train the host models of benchmarks/configs, such as the demo's, and write slim checkpoints"
+EXAMPLE = "dagn-pre bench train demo_faster_rcnn demo_pspnet --work-dir work_dirs/train"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="names of configs in benchmarks/configs, in this order")
+    parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="gets checkpoints, and logs by config")
+    parser.add_argument("--data-root", type=Path, metavar="D", help="instead of the config's")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train one after the other and print each checkpoint's path; returns 0."""
+    try:
+        from dagn_pre.benchmarks.downstream.hosts.train import train
+    except ImportError as error:
+        needed = 'pip install "dagn-pre[openmmlab,benchmarks]"'
+        raise DagnPreError(f"bench train needs OpenMMLab ({error}): {needed}") from error
+
+    for source in args.configs:
+        print(train(source, args.work_dir, args.data_root))
+    return 0
