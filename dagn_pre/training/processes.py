@@ -35,5 +35,3 @@ def leave_processes() -> None:
     """End torch.distributed where it runs: gloo's threads abort an exit that they outlive."""
     if is_distributed():
         torch.distributed.destroy_process_group()
-
-
