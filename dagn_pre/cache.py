@@ -125,9 +125,8 @@ class Cache:
         self.size = parse_size(size)
         self.writes = True
         try:
+            check_folder(self.folder)
             if not is_cache(self.folder):
-                if self.folder.exists() and _foreign(self.folder) and not is_cache(self.folder):  # now made by another process
-                    raise UsageError(f"{self.folder} holds other things than a cache of ours; name a new or an empty folder")
                 self.folder.mkdir(parents=True, exist_ok=True)
                 write_atomic(self.folder / TAG, TAG_TEXT.encode())
         except OSError as error:
@@ -303,6 +302,13 @@ def is_cache(folder: Path) -> bool:
         return (folder / TAG).read_text(encoding="utf-8", errors="replace") == TAG_TEXT
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise UsageError for a folder that holds other things than a cache of ours; one that is missing may be made."""
+    folder = Path(folder)
+    if not is_cache(folder) and folder.exists() and _foreign(folder) and not is_cache(folder):  # now made by another process
+        raise UsageError(f"{folder} holds other things than a cache of ours; name a new or an empty folder")
 
 
 def _foreign(folder: Path) -> bool:

@@ -38,7 +38,8 @@ class Quality:
 
     Attributes:
         value: QF, 1..100.
-        source: "header" (quantisation tables), "blind" (P_qf on the pixels) or "given" (told by the caller).
+        source: "header" (quantisation tables), "blind" (P_qf on the pixels), "given" (told by the caller) or "restored" (of
+            :data:`RESTORED`).
         standard: whether the tables are IJG's own for this QF; False for the nearest QF and for blind estimates.
         tables: the file's own, (luminance, chrominance) of 64 steps each, row by row; None where only the QF is known.
         subsampling: of the file's chroma, such as "4:2:0"; None where that is unknown.
@@ -52,6 +53,9 @@ class Quality:
     tables: tuple[tuple[int, ...], tuple[int, ...]] | None = field(default=None, repr=False, compare=False)
     subsampling: str | None = field(default=None, repr=False, compare=False)
     distance: float | None = field(default=None, repr=False, compare=False)
+
+
+RESTORED = Quality(100, "restored")  # of an image that dagn-pre has restored before: nobody knows its QF, and it needs nothing
 
 
 def check_quality(quality: int) -> int:

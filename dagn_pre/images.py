@@ -442,6 +442,11 @@ def is_turned(image: Image.Image) -> bool:
     return orientation(image) != 1
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width once turned as ``image``'s orientation says."""
+    return (image.width, image.height) if orientation(image) >= 5 else (image.height, image.width)
+
+
 def upright(rgb: np.ndarray, image: Image.Image) -> np.ndarray:
     """Turn an array as ``image``'s orientation says."""
     return np.asarray(turned(Image.fromarray(rgb), orientation(image))) if is_turned(image) else rgb

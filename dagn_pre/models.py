@@ -230,6 +230,8 @@ def load(model: str | Path) -> Loaded:
         built = known.build()
         if not isinstance(built, RestorationModel):
             raise TypeError(f"its build gives a {type(built).__name__}, not a RestorationModel")
+        if (built.needs == "file") != (known.needs == "file"):
+            raise ValueError(f"it needs {built.needs!r}, and is registered as one that needs {known.needs!r}")
     except DagnPreError:
         raise
     except Exception as error:  # somebody else's code: anything may be wrong with it

@@ -18,7 +18,7 @@ _observers: list[Observer] = []
 def observed(observer: Observer) -> Iterator[None]:
     """While the body runs, tell ``observer`` of each call of a :class:`dagn_pre.Restorer` in this process: seconds, images.
 
-    Calls in other processes, such as a data loader's workers, are not seen.
+    Images that were read from a cache are not counted. Calls in other processes, such as a data loader's workers, are not seen.
     """
     _observers.append(observer)
     try:
@@ -27,29 +27,27 @@ def observed(observer: Observer) -> Iterator[None]:
         _observers.remove(observer)
 
 
-def observable(call: Callable) -> Callable:
-    """A method whose calls :func:`observed` tells of."""
+def observable(images: Callable[[object], int]) -> Callable[[Callable], Callable]:
+    """Decorates a method whose calls :func:`observed` tells of; ``images`` tells from its output how many it was for."""
 
-    @functools.wraps(call)
-    def wrapper(*args, **kwargs):
-        if not _observers:
-            return call(*args, **kwargs)
+    def decorate(call: Callable) -> Callable:
+        @functools.wraps(call)
+        def wrapper(*args, **kwargs):
+            if not _observers:
+                return call(*args, **kwargs)
 
-        def tell(seconds: float, images: int) -> None:
-            for observer in _observers:
-                observer(seconds, images)
+            def tell(seconds: float, count: int) -> None:
+                for observer in _observers:
+                    observer(seconds, count)
 
-        return timed(call, tell)(*args, **kwargs)
+            return timed(call, tell, images)(*args, **kwargs)
 
-    return wrapper
+        return wrapper
 
-
-def count(output: object) -> int:
-    """How many images an output is of: the length of a list, else one."""
-    return len(output) if isinstance(output, list) else 1
+    return decorate
 
 
-def timed(call: Callable, observer: Observer, images: Callable[[object], int] = count) -> Callable:
+def timed(call: Callable, observer: Observer, images: Callable[[object], int]) -> Callable:
     """``call``, and ``observer`` is told of each of its calls; ``images`` tells from the output how many it was for."""
 
     @functools.wraps(call)

@@ -15,15 +15,15 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from dagn_pre.errors import ImageError
-from dagn_pre.integrations.workers import usable_device
-from dagn_pre.restorer import check_options, shared_restorer
+from dagn_pre.integrations.workers import RestoringStep
+from dagn_pre.options import Options
 
 
 def _is_plain_tensor(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and not isinstance(leaf, tv_tensors.TVTensor)
 
 
-class DAGNRestore(v2.Transform):
+class DAGNRestore(RestoringStep, v2.Transform):
     """Restore the images of a sample; boxes, masks, labels and whatever else it holds pass unchanged.
 
     Put it first, before anything that moves or scales pixels: JPEG's 8x8 blocks lie where the decoder put them.
@@ -38,51 +38,24 @@ class DAGNRestore(v2.Transform):
     hundred bytes. In DataLoader workers torch keeps to one thread.
 
     Args:
-        model, max_quality, strength, tile, overlap, dtype, quality, strict, assume_tables, again: as for
-            :class:`dagn_pre.Restorer`.
-        device: where to restore: "cpu", "cuda", "cuda:1" or "auto". Forked DataLoader workers cannot use CUDA: there
-            "auto" means "cpu", and asking for CUDA is an error.
+        model, and all others: see :class:`dagn_pre.options.Options`, which defines them; ``device`` is "cpu" unless given.
+            Forked DataLoader workers cannot use CUDA: there "auto" means "cpu", and asking for CUDA is an error.
 
     Raises:
-        UsageError: an option outside its range, or an unknown model (at construction); CUDA in a forked worker.
+        UsageError: an option outside its range or of another name, or an unknown model (at construction); CUDA in a forked
+            worker.
         ImageError: a tensor of another shape or dtype; an image of a kind that is refused (:mod:`dagn_pre.images`).
     """
 
     _transformed_types = (PIL.Image.Image, tv_tensors.Image, _is_plain_tensor)
 
-    def __init__(
-        self,
-        model: str | Path = "dagn-s",
-        device: str = "cpu",
-        max_quality: int = 90,
-        strength: float = 1.0,
-        tile: int | None = None,
-        overlap: int | None = None,
-        dtype: str = "auto",
-        quality: int | None = None,
-        strict: bool = False,
-        assume_tables: bool = False,
-        again: bool = False,
-    ) -> None:
+    def __init__(self, model: str | Path = Options.model, **options) -> None:
         super().__init__()
-        self.options = dict(
-            model=model,
-            device=device,
-            max_quality=max_quality,
-            strength=strength,
-            tile=tile,
-            overlap=overlap,
-            dtype=dtype,
-            quality=quality,
-            strict=strict,
-            assume_tables=assume_tables,
-            again=again,
-        )
-        check_options(**self.options)
+        self.set_options(model, options)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Restore one image leaf of a sample; v2 calls this."""
-        restorer = shared_restorer(**{**self.options, "device": usable_device(self.options["device"])})
+        restorer = self.restorer()
         if isinstance(inpt, PIL.Image.Image):
             return restorer(inpt)
         if inpt.dtype != torch.uint8 or inpt.ndim < 3 or inpt.shape[-3] != 3:

@@ -1,13 +1,37 @@
-"""What every adapter must mind inside DataLoader workers: threads, and CUDA after a fork."""
+"""What every restoring step of a pipeline has: the options of a restorer, and what to mind inside DataLoader workers."""
 
 from __future__ import annotations
 
 import multiprocessing
+from pathlib import Path
 
 import torch
 from torch.utils.data import get_worker_info
 
 from dagn_pre.errors import UsageError
+from dagn_pre.options import check_options
+from dagn_pre.restorer import Restorer, shared_restorer
+
+# The one default that is not the restorer's: each worker would take memory of the GPU that the host's model is on, and forked
+# ones cannot use it.
+DEVICE = "cpu"
+
+
+class RestoringStep:
+    """The options of a :class:`dagn_pre.Restorer` in an object that travels to workers, where the restorer is made.
+
+    Attributes:
+        options: those given, by name, with ``model`` and ``device``.
+    """
+
+    def set_options(self, model: str | Path, options: dict) -> None:
+        """Keep and check the options, as :func:`dagn_pre.options.check_options` does."""
+        self.options = {"model": model, "device": DEVICE, **options}
+        check_options(**self.options)
+
+    def restorer(self) -> Restorer:
+        """The one of this process, made at the first call; raises UsageError for CUDA in a forked worker."""
+        return shared_restorer(**{**self.options, "device": usable_device(self.options["device"])})
 
 
 def usable_device(device: str) -> str:

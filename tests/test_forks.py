@@ -15,7 +15,7 @@ from dagn_pre import Restorer
 from dagn_pre.restorer import shared_restorer
 torch.set_num_threads(2)
 picture = np.random.default_rng(0).integers(0, 256, (160, 200, 3), np.uint8)
-options = dict(model=sys.argv[1], device="cpu", max_quality=101)
+options = dict(model=sys.argv[1], device="cpu", max_quality=None)
 restorer = Restorer(**options)
 expected = int(restorer(picture).sum())  # by two threads
 fork = multiprocessing.get_context("fork")

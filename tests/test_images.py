@@ -22,7 +22,7 @@ from tests.conftest import photograph
 
 @pytest.fixture(scope="module")
 def tiny(tiny_weights) -> Restorer:
-    return Restorer(tiny_weights, device="cpu", max_quality=101)
+    return Restorer(tiny_weights, device="cpu", max_quality=None)
 
 
 def opened(data: bytes) -> Image.Image:

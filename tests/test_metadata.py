@@ -273,7 +273,7 @@ def test_iptc_as_numbers_and_in_blocks(tmp_path):
 
 @pytest.fixture(scope="module")
 def tiny(tiny_weights) -> Restorer:
-    return Restorer(tiny_weights, device="cpu", max_quality=101)
+    return Restorer(tiny_weights, device="cpu", max_quality=None)
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "tiff", "jpg"])
@@ -290,7 +290,7 @@ def test_a_restored_picture_is_recognised_and_left_alone(tiny, tiny_weights, tmp
     assert is_marked(image, pixels) and images.is_restored(path.read_bytes(), pixels)
     assert tiny(image) is image and np.array_equal(tiny(path), pixels) and tiny.restored_before(path)
     assert not tiny.restored_before(pixels)
-    again = Restorer(tiny_weights, device="cpu", max_quality=101, again=True)
+    again = Restorer(tiny_weights, device="cpu", max_quality=None, again=True)
     assert (again(path) != pixels).any()
     assert Metadata.of(image).xmp == XMP  # the mark is no part of it
 

@@ -14,13 +14,14 @@ from dagn_pre import Restorer, codec, models, restorer, weights
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError, UsageError, WeightsError
 from dagn_pre.networks.dagn import DAGN
+from dagn_pre.options import check_options
 from dagn_pre.protocol import Facts
 from tests.conftest import TINY, photograph
 
 
 @pytest.fixture(scope="module")
 def tiny(tiny_weights) -> Restorer:
-    return Restorer(tiny_weights, device="cpu", max_quality=101)
+    return Restorer(tiny_weights, device="cpu", max_quality=None)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_quality_from_header_and_blind(tiny):
 def test_strength_zero_is_the_input_and_half_is_half(tiny_weights):
     array = photograph()
     whole, half, none = (
-        Restorer(tiny_weights, device="cpu", max_quality=101, strength=s)(array).astype(int) for s in (1.0, 0.5, 0)
+        Restorer(tiny_weights, device="cpu", max_quality=None, strength=s)(array).astype(int) for s in (1.0, 0.5, 0)
     )
     assert np.array_equal(none, array)
     inside = (whole > 0) & (whole < 255)  # elsewhere clipping comes in between
@@ -132,15 +133,15 @@ def test_strength_zero_is_the_input_and_half_is_half(tiny_weights):
 
 def test_strength_by_quality_is_linear_in_between_and_constant_beyond(tiny_weights, dial_weights):
     array = photograph()
-    by_quality = Restorer(tiny_weights, device="cpu", max_quality=101, strength={40: 0.5, 10: 1.0})
+    by_quality = Restorer(tiny_weights, device="cpu", max_quality=None, strength={40: 0.5, 10: 1.0})
     hints = [5, 10, 25, 40, 99]
     for image, share in zip(by_quality([array] * 5, quality=hints), (1, 1, 0.75, 0.5, 0.5)):
-        plain = Restorer(tiny_weights, device="cpu", max_quality=101, strength=share)
+        plain = Restorer(tiny_weights, device="cpu", max_quality=None, strength=share)
         assert np.abs(image.astype(int) - plain(array)).max() <= 1  # of a batch, and alone
     assumed = Restorer(dial_weights, device="cpu", quality=40, strength=[(40, 0.0), (50, 1.0)])
     assert np.array_equal(assumed(array, quality=10), array)
     blind = by_quality.quality(array).value  # of pixels alone it is read from them
-    expected = Restorer(tiny_weights, device="cpu", max_quality=101, strength=float(np.interp(blind, (10, 40), (1, 0.5))))
+    expected = Restorer(tiny_weights, device="cpu", max_quality=None, strength=float(np.interp(blind, (10, 40), (1, 0.5))))
     assert np.array_equal(by_quality(array), expected(array))
 
 
@@ -160,9 +161,9 @@ def test_strength_by_quality_needs_a_quality():
 
 def test_tiled_equals_untiled(tiny_weights):
     array = photograph(400, 330)
-    whole = Restorer(tiny_weights, device="cpu", max_quality=101, tile=0)
-    tiled = Restorer(tiny_weights, device="cpu", max_quality=101, tile=64)
-    assert whole.overlap >= whole.model.receptive_radius
+    whole = Restorer(tiny_weights, device="cpu", max_quality=None, tile=0)
+    tiled = Restorer(tiny_weights, device="cpu", max_quality=None, tile=64)
+    assert whole.inference.overlap >= whole.model.receptive_radius
     assert np.abs(whole(array).astype(int) - tiled(array)).max() <= 1
 
 
@@ -174,15 +175,15 @@ def test_a_short_overlap_shows_that_the_radius_is_needed(tiny_weights):
         x = cut.model.pad(x)
         guidance = cut.model.guide(x, [Facts()])
         whole = cut.model.restore(x, guidance)
-        assert (cut._tiled(x, guidance) - whole).abs().max() > 1e-3
-        cut.overlap = -(-cut.model.receptive_radius // 16) * 16
-        assert (cut._tiled(x, guidance) - whole).abs().max() < 1e-5
+        assert (cut.inference.tiled(x, guidance) - whole).abs().max() > 1e-3
+        cut.inference.overlap = -(-cut.model.receptive_radius // 16) * 16
+        assert (cut.inference.tiled(x, guidance) - whole).abs().max() < 1e-5
 
 
 def test_low_precision_stays_close(tiny_weights):
     array = photograph()
-    exact = Restorer(tiny_weights, device="cpu", max_quality=101)(array).astype(int)
-    low = Restorer(tiny_weights, device="cpu", max_quality=101, dtype="bfloat16")(array)
+    exact = Restorer(tiny_weights, device="cpu", max_quality=None)(array).astype(int)
+    low = Restorer(tiny_weights, device="cpu", max_quality=None, dtype="bfloat16")(array)
     assert np.abs(exact - low).mean() < 1
 
 
@@ -284,6 +285,10 @@ def test_other_objects_are_refused(tiny):
     [
         ({"model": "dagn-xl"}, "dagn-s"),
         ({"max_quality": 0}, "max_quality"),
+        ({"max_quality": 101}, "1 to 100, or None to restore every image, not 101"),
+        ({"cache_size": "10 apples"}, "cache's size"),
+        ({"maxquality": 80}, "no option 'maxquality'; did you mean max_quality"),
+        ({"x": 1}, "no option 'x'; known: model, device, max_quality"),
         ({"strength": 1.5}, "strength"),
         ({"strength": {}}, "strength"),
         ({"strength": {10: 2}}, "strength must lie in 0..1, or be such by QF"),
@@ -305,7 +310,7 @@ def test_other_objects_are_refused(tiny):
 )
 def test_bad_options_are_refused_without_loading(options, reason):
     with pytest.raises(UsageError, match=reason):
-        restorer.check_options(**options)
+        check_options(**options)
 
 
 def test_a_dtype_that_this_torch_cannot_do_is_refused(tiny_weights, monkeypatch):
@@ -356,9 +361,9 @@ def test_other_weights_at_the_same_path_are_loaded_anew_and_the_old_ones_freed(t
 
 def test_the_dial_replaces_the_sensitive_vector(dial_weights):
     array = photograph()
-    plain = Restorer(dial_weights, device="cpu", max_quality=101)
+    plain = Restorer(dial_weights, device="cpu", max_quality=None)
     with torch.inference_mode():
-        x = plain._tensor([array])
+        x = plain.inference.tensor([array])
         guidance = plain.model.network.guide(x)
         guidance.sensitive = plain.model.network.guider_cs(plain.model.quality.vectors[29:30])
         expected = (plain.model.network.restore(x, guidance)[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()

@@ -11,7 +11,7 @@ from tests.conftest import photograph
 
 
 def test_observers_hear_of_each_call_while_they_observe(tiny_weights):
-    restorer, image = Restorer(tiny_weights, "cpu", max_quality=101), photograph()
+    restorer, image = Restorer(tiny_weights, "cpu", max_quality=None), photograph()
     first, second = [], []
     restorer(image)
     with timing.observed(lambda *lap: first.append(lap)):
@@ -30,7 +30,7 @@ def test_an_observer_is_gone_after_an_error(tiny_weights):
     laps = []
     with pytest.raises(ZeroDivisionError), timing.observed(lambda *lap: laps.append(lap)):
         raise ZeroDivisionError
-    Restorer(tiny_weights, "cpu", max_quality=101)(photograph())
+    Restorer(tiny_weights, "cpu", max_quality=None)(photograph())
     assert not laps
 
 

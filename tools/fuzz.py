@@ -164,7 +164,7 @@ def check(numbers: range, seed: int, current, folder: Path) -> dict:
         told, peak = io.StringIO(), 0
         try:
             with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
-                status = main(["restore", str(source), str(target), "--device", "cpu", "--max-quality", "101"])
+                status = main(["restore", str(source), str(target), "--device", "cpu", "--max-quality", "none"])
                 main(["inspect", str(path), "--json", "--device", "cpu"])
                 outputs = [one for one in target.rglob("*") if one.is_file()]
                 if status == 0 and [one.name for one in outputs] != [output_name(path)]:
@@ -215,7 +215,7 @@ def _transform():
 
     from dagn_pre.integrations.openmmlab import DAGNRestore
 
-    restore = DAGNRestore(max_quality=101)
+    restore = DAGNRestore(max_quality=None)
 
     def run(path: Path, data: bytes) -> None:
         image = None

@@ -82,8 +82,9 @@ class Advice:
 
     @property
     def max_quality(self) -> int | None:
-        """Images of the highest QF that is shown to gain are restored, and better ones are not."""
-        return max(self.plan) + 1 if self.plan else None
+        """Images of the highest QF that is shown to gain are restored, and better ones are not; None beyond 100."""
+        above = max(self.plan, default=100) + 1
+        return above if above <= 100 else None
 
     @property
     def strength(self) -> float | list[list[float]] | None:

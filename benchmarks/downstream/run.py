@@ -25,7 +25,7 @@ from dagn_pre.benchmarks.downstream.inputs import RestoredInput, restored_inputs
 from dagn_pre.benchmarks.results import SETTINGS, Results
 from dagn_pre.codec import check_quality
 from dagn_pre.errors import UsageError
-from dagn_pre.restorer import check_options
+from dagn_pre.options import check_options
 
 INPUTS = ("original", "jpeg", "dagn-s")
 QUALITIES = (10, 20, 30, 40, 75, 90)  # of the paper's Table IV, and two where restoring has little to win: does it harm?
@@ -46,7 +46,7 @@ def run(
     cache_dir: str | Path | None = "cache",
     device: str = "auto",
     dtype: str = "auto",
-    max_quality: int = 90,
+    max_quality: int | None = 90,
     overwrite: bool = False,
     launcher: str = "none",
 ) -> dict:
@@ -66,7 +66,7 @@ def run(
         resamples: bootstrap samples that intervals are read from, at least 100. Those of cells that were there are renewed.
         cache_dir: keeps compressed and restored images (relative to ``work_dir``); None keeps none, as one does for timing.
         device: "cpu", "cuda" or "auto", for the host's model and the restorer.
-        dtype, max_quality: of :class:`dagn_pre.Restorer`. 101 restores at every QF, to see where it begins to harm.
+        dtype, max_quality: of :class:`dagn_pre.Restorer`. None restores at every QF, to see where it begins to harm.
         overwrite: throw away results of other settings.
         launcher: "none", or who started several processes that share each cell: "pytorch" (torchrun) or "slurm". All of
             them return the same, the first one writes.

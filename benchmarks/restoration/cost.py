@@ -21,8 +21,8 @@ from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.errors import UsageError
 from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.networks.fold import fold_batch_norm
+from dagn_pre.options import STRIDE, Options
 from dagn_pre.protocol import Facts
-from dagn_pre.restorer import STRIDE, Options
 
 SIDES = (256, 512)
 RUNS = 7

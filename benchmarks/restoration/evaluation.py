@@ -101,7 +101,7 @@ def load(chosen: Sequence[str | Path], device: str, dtype: str) -> dict[str, Res
     for name in names:
         if name == "jpeg" or names.count(name) > 1:
             raise UsageError(f"two restorers are both called {name}: name each model once, or rename one of the files")
-    return {name: Restorer(model, device, max_quality=101, dtype=dtype) for name, model in zip(names, chosen)}
+    return {name: Restorer(model, device, max_quality=None, dtype=dtype) for name, model in zip(names, chosen)}
 
 
 def describe(chosen: Sequence[str | Path], restorers: dict[str, Restorer]) -> dict:

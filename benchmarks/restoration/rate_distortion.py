@@ -48,14 +48,14 @@ def systems(model: str | Path, pairs: Sequence[tuple[str, str]], dtype: str = "a
         UsageError: an unknown model, or none is named and none shipped.
         WeightsError: weights that are missing, damaged, or of another model.
     """
-    bare = Restorer(model, max_quality=101, dtype=dtype, side_information=False)
+    bare = Restorer(model, max_quality=None, dtype=dtype, side_information=False)
     found = [System("JPEG"), System(f"JPEG + {models.get(model).name}", bare)]
     named = list(pairs) or [(model, path) for path in sorted(adapter.FOLDER.glob("*.safetensors"))]
     for trained_with, path in named:
         if not pairs and adapter.load(path).trunk != bare.fingerprint:
             continue
         encoder = SideInformationEncoder(trained_with, weights=path)
-        restorer = Restorer(trained_with, max_quality=101, dtype=dtype, side_information=path)
+        restorer = Restorer(trained_with, max_quality=None, dtype=dtype, side_information=path)
         label = f"{models.get(trained_with).name}, lambda {encoder.adapter.lambda_rate:g}"
         if label in {system.name for system in found}:
             raise UsageError(f"{path}: there are two weights for {label}")
@@ -148,7 +148,7 @@ def times(chosen: Sequence[System], side: int = SIDE, runs: int = 7) -> list[dic
         symbols = system.encoder.symbols(image, pixels)
         file = segment.embed(jpeg, weights.message(symbols))
         options = system.restorer.options
-        bare = Restorer(options.model, max_quality=101, dtype=options.dtype, side_information=False)
+        bare = Restorer(options.model, max_quality=None, dtype=options.dtype, side_information=False)
         work = {
             "jpeg_ms": lambda: codec.encode(image, 10),
             "describe_ms": lambda encoder=system.encoder, pixels=pixels: encoder.symbols(image, pixels),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dagn_pre.cli.arguments import max_quality
 from dagn_pre.errors import DagnPreError, UsageError
 
 HELP = "put the restoring into an mmdet or mmseg config and write a short config that inherits from it"
@@ -34,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="a model's name, or a checkpoint file (default: dagn-s)")
     parser.add_argument("--device", help="of a transform: cpu, cuda, cuda:N or auto (default: cpu)")
     parser.add_argument(
-        "--max-quality", type=int, metavar="QF", help="leave images of this quality or better (default: 90)"
+        "--max-quality", type=max_quality, metavar="QF", default=argparse.SUPPRESS,
+        help="leave images of this quality or better (default: 90; none: restore all)",
     )
     parser.add_argument(
         "--assume-quality", dest="quality", type=int, metavar="QF", help="restore every image as one of this quality, 1..100"
@@ -56,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.exists() and not args.overwrite:
         raise UsageError(f"{args.output} exists already; choose another file, or replace it with --overwrite")
-    given = {key: getattr(args, key) for key in ("model", "device", "max_quality", "quality", "strength")}
+    given = {key: getattr(args, key) for key in ("model", "device", "quality", "strength")}
+    given = {key: value for key, value in given.items() if value is not None}
+    if hasattr(args, "max_quality"):  # None is a value of it
+        given["max_quality"] = args.max_quality
     changes = insert_file(
         args.config,
         args.output,
@@ -64,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         compress=args.compress,
         restore=args.restore,
         splits=args.splits,
-        **{**advised(args), **{key: value for key, value in given.items() if value is not None}},
+        **{**advised(args), **given},
     )
     same = {}
     for path, *change in changes:  # most configs name one pipeline in several places

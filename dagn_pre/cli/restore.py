@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dagn_pre.cli import batch
+from dagn_pre.cli.arguments import max_quality
 
 HELP = "Remove JPEG artifacts from images."
 EXAMPLE = "dagn-pre restore photos/ restored/ --max-quality 80"
@@ -23,7 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     who.add_argument("--model", help="a name that `dagn-pre models` lists, or a checkpoint file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--max-quality", type=int, default=90, metavar="QF", help="leave images of this QF or more untouched")
+    parser.add_argument(
+        "--max-quality",
+        type=max_quality,
+        default=90,
+        metavar="QF",
+        help="leave images of this QF or more untouched (default: 90; none: restore all)",
+    )
     parser.add_argument(
         "--assume-quality",
         type=int,

@@ -3,21 +3,19 @@
     coder     symbols to bytes and back: the context model in integers, a range coder
     segment   bytes in a JPEG file and out of it
     adapter   weights: for which restorer, under which name
-    encoder   :class:`SideInformationEncoder`, the sender
-    restorer  :class:`SideInformationRestorer`, the receiver (:class:`dagn_pre.Restorer` uses what it finds as well)
+    encoder   :class:`SideInformationEncoder`, the sender; the receiver is :class:`dagn_pre.Restorer`
 
 ``docs/side-information.md`` specifies the bytes. Source: Ma, Liu et al., 2020.
 """
 
 from __future__ import annotations
 
-import importlib
-
-_MODULES = {"SideInformationEncoder": "encoder", "SideInformationRestorer": "restorer"}
-__all__ = list(_MODULES)
+__all__ = ["SideInformationEncoder"]
 
 
-def __getattr__(name: str):  # networks are loaded when they are first needed
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+def __getattr__(name: str):  # the encoder asks the registry, which the other modules do not know
+    if name == "SideInformationEncoder":
+        from dagn_pre.side_information.encoder import SideInformationEncoder
+
+        return SideInformationEncoder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -106,4 +106,4 @@ def ablation(name: str | Path, work_dir: str | Path, options: dict | None = None
 def trained(stages: dict[str, Config], folders: dict[str, Path]) -> Restorer:
     """Train what is not there yet; the result restores whatever it is given."""
     last = train_stages(stages, folders, resume=True)
-    return Restorer(str(export(last, last.parent / "weights.safetensors")), max_quality=101)
+    return Restorer(str(export(last, last.parent / "weights.safetensors")), max_quality=None)

@@ -8,9 +8,10 @@ mmseg, only once they are asked for, hence not by ``import *``.
 
 from __future__ import annotations
 
+from dagn_pre.integrations.openmmlab.compress import JPEGCompress
 from dagn_pre.integrations.openmmlab.deferred import DAGNDefer
 from dagn_pre.integrations.openmmlab.preprocessors import HOMES, preprocessor
-from dagn_pre.integrations.openmmlab.transforms import DAGNRestore, JPEGCompress
+from dagn_pre.integrations.openmmlab.restore import DAGNRestore
 
 __all__ = ["DAGNDefer", "DAGNRestore", "JPEGCompress"]
 

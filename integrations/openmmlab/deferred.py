@@ -16,14 +16,13 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
-from dagn_pre import images
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ConfigError, ImageError
 from dagn_pre.integrations.openmmlab.resize import resize
-from dagn_pre.integrations.openmmlab.transforms import check_channels, check_place, file_of, known_quality, named
+from dagn_pre.integrations.openmmlab.results import check_channels, check_place, named, noted_quality, source_file
+from dagn_pre.sources import told_by
 
 KEY = "dagn_deferred"  # in results, then in the metainfo of data_samples
-RESTORED = Quality(101, "given")  # better than any max_quality: left alone
 RESIZES = ("Resize", "FixScaleResize", "ResizeShortestEdge", "ResizeToMultiple", "RandomResize", "RandomChoiceResize")
 DEFERRABLE = (*RESIZES, "Pad", "RandomFlip")
 
@@ -34,7 +33,7 @@ class Deferred:
 
     ``steps`` are ("resize", height, width), ("pad", height, width, value) with a number or one per channel, and ("flip",
     "horizontal", "vertical" or "diagonal"); ``size`` is (height, width) after them; ``quality`` is what is known of the
-    image's QF, None if nothing is.
+    image's QF, None if nothing is, :data:`dagn_pre.codec.RESTORED` where dagn-pre has restored it before.
     """
 
     quality: Quality | None
@@ -90,10 +89,10 @@ class DAGNDefer(BaseTransform):
             check_channels(results["img"])
         except ImageError as error:
             raise ImageError(f"cannot restore {named(results)}: {error}") from error
-        data, image = file_of(results, self.backend_args), results["img"]
-        if data is not None and images.is_restored(data, image[..., ::-1]):
-            return Deferred(RESTORED, image.shape[:2])
-        return Deferred(known_quality(results, data), image.shape[:2])
+        image, data, known = results["img"], source_file(results, self.backend_args), noted_quality(results)
+        if known is None and data is not None:
+            known = told_by(data, image[..., ::-1])
+        return Deferred(known, image.shape[:2])
 
     def done(self, results: dict, size: tuple[int, int]) -> list[tuple]:
         """What the wrapped step has just done to the pixels."""

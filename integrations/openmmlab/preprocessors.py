@@ -14,10 +14,10 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from dagn_pre import models
 from dagn_pre.errors import UsageError
 from dagn_pre.integrations.openmmlab.deferred import KEY, replay
-from dagn_pre.restorer import check_options, shared_restorer
+from dagn_pre.options import check_options
+from dagn_pre.restorer import shared_restorer
 
 HOMES = {"DAGNDetDataPreprocessor": "det_preprocessor", "DAGNSegDataPreProcessor": "seg_preprocessor"}
 
@@ -35,17 +35,17 @@ class Restoring:
     """
 
     def __init__(self, *args, restorer: dict | None = None, **kwargs) -> None:
-        """``restorer``: options of :class:`dagn_pre.Restorer` without ``device``, which is the model's; the rest is the
-        host's. Raises UsageError for an option outside its range, and for a model that works on files."""
+        """``restorer``: those of :class:`dagn_pre.options.Options` without ``device``, which is the model's; the rest is the
+        host's. Raises UsageError for an option outside its range, and for what works on files: a preprocessor has tensors."""
         super().__init__(*args, **kwargs)
         self.restorer_options = dict(restorer or {})
         if "device" in self.restorer_options:
             raise UsageError("restorer takes no device in a preprocessor: it restores where the model is; leave it out")
         if not isinstance(self.restorer_options.get("side_information", True), bool):
             raise UsageError("side information is in files, and a preprocessor has tensors: use the transform")
-        model = check_options(**self.restorer_options).model
-        if models.get(model).needs == "file":
-            raise UsageError(f"model {str(model)!r} works on files, and a preprocessor has tensors: use the transform")
+        checked = check_options(**self.restorer_options)
+        if checked.needs_file:
+            raise UsageError(f"model {str(checked.model)!r} works on files, and a preprocessor has tensors: use the transform")
         self.last: tuple[list[Tensor], list, list[Tensor]] | None = None  # images, hints, restored
         self.warned = False
 

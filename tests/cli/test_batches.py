@@ -413,14 +413,14 @@ def test_a_missing_end_marker_is_a_warning_or_with_strict_files_a_failure(tmp_pa
 
 def test_what_was_restored_is_left_alone_unless_told_otherwise(tmp_path, restore, model, capsys):
     folder = filled(tmp_path / "in", {"a.jpg": odd_files.jpeg(20, comment=b"hello"), "b.jpg": odd_files.jpeg(20, exif=TURNED)})
-    assert restore(folder, tmp_path / "first", "--max-quality", "101") == 0
+    assert restore(folder, tmp_path / "first", "--max-quality", "none") == 0
     assert main(["inspect", str(tmp_path / "first"), "--json", *model]) == 0
     rows = json.loads(capsys.readouterr().out.partition("\n")[2])
     assert [row["restored"] for row in rows] == [True, True]
-    assert restore(tmp_path / "first", tmp_path / "second", "--max-quality", "101") == 0
+    assert restore(tmp_path / "first", tmp_path / "second", "--max-quality", "none") == 0
     assert "2 written as they are (restored before" in capsys.readouterr().out
-    assert restore(tmp_path / "second", tmp_path / "third", "--max-quality", "101") == 0
-    assert restore(tmp_path / "first", tmp_path / "again", "--max-quality", "101", "--again") == 0
+    assert restore(tmp_path / "second", tmp_path / "third", "--max-quality", "none") == 0
+    assert restore(tmp_path / "first", tmp_path / "again", "--max-quality", "none", "--again") == 0
     for name in ("a.png", "b.png"):
         first, second, third = ((tmp_path / run / name).read_bytes() for run in ("first", "second", "third"))
         assert first == second == third != (tmp_path / "again" / name).read_bytes()

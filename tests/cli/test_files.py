@@ -38,7 +38,7 @@ def files(folder):
 
 def test_restore_a_tree_reports_bad_files_and_does_the_others(tree, tmp_path, tiny_weights, capsys):
     out = tmp_path / "out"
-    arguments = ["--model", str(tiny_weights), "--device", "cpu", "--max-quality", "101", "--full-names"]
+    arguments = ["--model", str(tiny_weights), "--device", "cpu", "--max-quality", "none", "--full-names"]
     assert main(["restore", str(tree), str(out), *arguments]) == 1
     assert files(out) == GOOD  # whole files alone: no temporary is left
     captured = capsys.readouterr()

@@ -60,11 +60,11 @@ def weights(tmp_path_factory) -> str:
 @pytest.fixture(autouse=True)
 def fresh():
     """Each test starts without a shared restorer and without the scope that the last one's host set."""
-    restorer._cached.cache_clear()
+    restorer.restorer_of.cache_clear()
     DefaultScope._instance_dict.clear()
     torch.manual_seed(0)
     yield
-    restorer._cached.cache_clear()
+    restorer.restorer_of.cache_clear()
     DefaultScope._instance_dict.clear()
 
 

@@ -14,12 +14,13 @@ import torch
 from openmmlab_toys import SIZE, picture
 from torch.utils.data import DataLoader, Dataset
 
-from dagn_pre import codec, models, weights
+from dagn_pre import codec, models, planning, weights
 from dagn_pre.cache import Cache
 from dagn_pre.errors import UsageError
-from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress, transforms
+from dagn_pre.inference import Inference
+from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress
 from dagn_pre.networks.dagn import DAGN
-from dagn_pre.restorer import Restorer
+from dagn_pre.restorer import Restorer, restorer_of
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def folder(tmp_path) -> str:
 @pytest.fixture(autouse=True)
 def forget():
     """Each test is a new process as to the weights' hashes."""
-    transforms.weights.cache_clear()
+    restorer_of.cache_clear()
 
 
 def toy(seed: int = 0, **more) -> dict:
@@ -92,28 +93,30 @@ def test_second_time_is_read_and_equal(weights, folder):
     assert kinds(folder) == ["png"]
 
 
+def refused(restorer: Restorer):
+    raise AssertionError("the networks were asked for")
+
+
 def test_no_network_is_loaded_when_every_image_is_there(weights, folder, monkeypatch):
     images = [toy(seed) for seed in range(3)]
     for image in images:
         DAGNRestore(weights, cache_dir=folder)(dict(image))
 
-    def refuse(**_):
-        raise AssertionError("the restorer was asked for")
-
-    monkeypatch.setattr(transforms, "shared_restorer", refuse)
+    restorer_of.cache_clear()
+    monkeypatch.setattr(Restorer, "inference", property(refused))
     assert all(DAGNRestore(weights, cache_dir=folder)(dict(image))["dagn_cached"] for image in images)
     with pytest.raises(AssertionError):
         DAGNRestore(weights, cache_dir=folder)(toy(3))
 
 
 def test_untouched_images_are_markers_and_their_quality_is_not_estimated_again(folder, monkeypatch):
-    monkeypatch.setattr(Restorer, "_blind", lambda self, guidance: [codec.Quality(95, "blind")])
+    monkeypatch.setattr(Inference, "blind_quality", lambda self, guidance: [codec.Quality(95, "blind")])
     for cached in (False, True):
         results = (before := toy()).copy()
         DAGNRestore("dagn-s", cache_dir=folder)(results)
         assert results["img"] is before["img"] and results["dagn_restored"] is False and results["dagn_cached"] is cached
         if not cached:
-            monkeypatch.setattr(transforms, "shared_restorer", None)
+            monkeypatch.setattr(Restorer, "inference", property(refused))
     assert kinds(folder) == ["untouched"]
 
 
@@ -129,7 +132,7 @@ def test_whatever_changes_pixels_changes_the_key(weights, folder, change, monkey
     DAGNRestore(weights, cache_dir=folder)(toy(jpeg_quality=10))
     image["img"][5, 7, 1] ^= change.pop("pixel", 0)
     if change.pop("version", None):
-        monkeypatch.setattr(transforms, "__version__", "another")
+        monkeypatch.setattr(planning, "__version__", "another")
     model = other_weights(weights, tmp_path) if change.pop("weights", None) else weights
     results = DAGNRestore(model, cache_dir=folder, **change)(dict(image))
     assert results["dagn_cached"] is False and len(kinds(folder)) == 2
@@ -154,12 +157,12 @@ def test_what_changes_no_pixels_shares_the_entry(weights, folder, tmp_path):
 def test_weights_replaced_after_the_first_look_are_not_filed_under_the_old(weights, folder, tmp_path):
     path = tmp_path / "mine.safetensors"
     shutil.copy(weights, path)
-    assert transforms.weights(str(path)) == models.fingerprint(weights)
-    shutil.copy(other_weights(weights, tmp_path), path)
     step = DAGNRestore(str(path), cache_dir=folder)
+    assert step.restorer().fingerprint == models.fingerprint(weights)
+    shutil.copy(other_weights(weights, tmp_path), path)
     assert step(toy())["dagn_cached"] is False
     assert DAGNRestore(weights, cache_dir=folder)(toy())["dagn_cached"] is False
-    transforms.weights.cache_clear()
+    restorer_of.cache_clear()
     assert step(toy())["dagn_cached"] is True
 
 
@@ -203,9 +206,12 @@ def test_cache_options(build, tmp_path):
     with pytest.raises(UsageError, match="holds other things"):
         build(cache_dir=str(tmp_path))
     step = build(cache_dir=str(tmp_path / "new"), cache_size="1 MB")
-    assert len(pickle.dumps(step)) < 3000 and pickle.loads(pickle.dumps(step)).cache.size == 10**6
+    pickled = pickle.loads(pickle.dumps(step))
+    assert len(pickle.dumps(step)) < 3000 and (getattr(pickled, "cache", None) or pickled.restorer().cache).size == 10**6
     again = eval(repr(step))
-    assert again.cache_dir == step.cache_dir and again.cache_size == "1 MB" and "cache_dir" not in repr(build())
+    kept = [getattr(one, "options", vars(one)) for one in (step, again)]
+    assert kept[0]["cache_dir"] == kept[1]["cache_dir"] == str(tmp_path / "new") and kept[1]["cache_size"] == "1 MB"
+    assert "cache_dir" not in repr(build())
 
 
 # -- DataLoader workers ------------------------------------------------------------------------------------------------

@@ -73,4 +73,4 @@ def test_pictures_without_tables_are_named_passed_or_assumed(qgac):
         DAGNRestore(qgac)(dict(results))
     passed = DAGNRestore(qgac, on_error="pass")(dict(results))
     assert passed["img"] is results["img"] and not passed["dagn_restored"]
-    assert DAGNRestore(qgac, assume_tables=True, max_quality=101)(dict(results))["dagn_restored"]
+    assert DAGNRestore(qgac, assume_tables=True, max_quality=None)(dict(results))["dagn_restored"]

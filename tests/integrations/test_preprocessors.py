@@ -163,7 +163,7 @@ def test_quality_comes_from_the_note_the_header_and_the_pixels(faster_rcnn, weig
 
 
 def test_options_reach_the_restorer(faster_rcnn, weights):
-    strong, off = moved(faster_rcnn, weights, max_quality=101), moved(faster_rcnn, weights, strength=0)
+    strong, off = moved(faster_rcnn, weights, max_quality=None), moved(faster_rcnn, weights, strength=0)
     notes = [[s.dagn_restored for s in prepared(config, 4)[0]["data_samples"]] for config in (strong, off)]
     assert notes == [[True] * 4, [False] * 4]
 
@@ -379,7 +379,7 @@ def test_checkpoints_go_both_ways_and_copies_share_the_networks(det, weights, tm
     load_checkpoint(plain, str(tmp_path / "ours.pth"), strict=True)
     copied = copy.deepcopy(ours.data_preprocessor)
     assert len(pickle.dumps(copied)) < 20_000 and len(batch) == 4
-    assert restorer._cached.cache_info().currsize == 1
+    assert restorer.restorer_of.cache_info().currsize == 1
 
 
 def test_the_classes_are_the_hosts_and_need_only_theirs(tmp_path):

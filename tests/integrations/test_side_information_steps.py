@@ -11,8 +11,8 @@ from mmcv.transforms import LoadImageFromFile
 
 from dagn_pre import Restorer
 from dagn_pre.errors import UsageError, WeightsError
+from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress
 from dagn_pre.integrations.openmmlab.det_preprocessor import DAGNDetDataPreprocessor
-from dagn_pre.integrations.openmmlab.transforms import DAGNRestore, JPEGCompress
 from dagn_pre.side_information import SideInformationEncoder, segment
 from tests.conftest import photograph
 from tests.side_information.conftest import save_adapter
@@ -66,7 +66,7 @@ def test_files_of_other_formats_are_no_news(tiny_weights, side, tmp_path):
     results = LoadImageFromFile()({"img_path": str(tmp_path / "a.png")})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        DAGNRestore(str(tiny_weights), side_information=side, max_quality=101)(results)
+        DAGNRestore(str(tiny_weights), side_information=side, max_quality=None)(results)
 
 
 def test_caches_tell_files_with_it_from_files_without(tiny_weights, side, expected, tmp_path):
@@ -98,7 +98,7 @@ def test_a_cache_keeps_what_was_used_and_not_what_was_there(tiny_weights, side, 
 
 def test_the_log_names_the_file_each_time(tiny_weights, side, tmp_path, monkeypatch):
     logged = []
-    monkeypatch.setattr("dagn_pre.integrations.openmmlab.transforms.print_log", lambda text, *rest: logged.append(text))
+    monkeypatch.setattr("dagn_pre.integrations.openmmlab.restore.print_log", lambda text, *rest: logged.append(text))
     results = {**compress(tiny_weights, side)(loaded()), "img_path": "street.jpg"}
     results["jpeg_data"] += b"\0"
     restore = DAGNRestore(str(tiny_weights), side_information=side, cache_dir=str(tmp_path))

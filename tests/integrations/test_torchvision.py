@@ -166,13 +166,13 @@ def test_cuda_in_a_forked_worker_names_the_remedy():
 def test_what_was_restored_before_is_left_alone_unless_told_otherwise(weights, tmp_path):
     images.save(Image.fromarray(picture()), tmp_path / "a.png", mark=True)
     opened = Image.open(tmp_path / "a.png")
-    assert DAGNRestore(weights, max_quality=101)(opened) is opened
-    assert (np.asarray(DAGNRestore(weights, max_quality=101, again=True)(opened)) != picture()).any()
+    assert DAGNRestore(weights, max_quality=None)(opened) is opened
+    assert (np.asarray(DAGNRestore(weights, max_quality=None, again=True)(opened)) != picture()).any()
 
 
 def test_gray_stays_gray(weights):
     tensor = chw(odd_files.grey_levels())
-    restored = DAGNRestore(weights, max_quality=101)(tensor)
+    restored = DAGNRestore(weights, max_quality=None)(tensor)
     assert (restored[:1] == restored).all() and not torch.equal(restored, tensor)
 
 

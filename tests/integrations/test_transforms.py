@@ -23,8 +23,10 @@ from torch.utils.data import DataLoader, Dataset
 from dagn_pre import codec, images, models
 from dagn_pre.errors import ConfigError, ImageError, UsageError, WeightsError
 from dagn_pre.integrations import workers
-from dagn_pre.integrations.openmmlab import DAGNDefer, DAGNRestore, JPEGCompress, transforms
+from dagn_pre.integrations.openmmlab import DAGNDefer, DAGNRestore, JPEGCompress, restore
+from dagn_pre.integrations.openmmlab import results as steps
 from dagn_pre.restorer import shared_restorer
+from dagn_pre.sources import told_by
 from tests import odd_files
 
 
@@ -149,7 +151,8 @@ def test_quality_is_the_note_then_the_header_then_unknown(data):
         return LoadImageFromFile()(dict(img_path=str(data / "JPEGImages" / name)))
 
     def known(results: dict) -> codec.Quality | None:
-        return transforms.known_quality(results, transforms.file_of(results, None))
+        noted, data = steps.noted_quality(results), steps.source_file(results, None)
+        return noted if noted is not None or data is None else told_by(data, results["img"][..., ::-1])
 
     noted = known({**load("q40.jpg"), "jpeg_quality": 20, "jpeg_subsampling": "4:4:4"})
     assert (noted.value, noted.source, noted.subsampling) == (20, "given", "4:4:4")
@@ -243,7 +246,7 @@ def test_on_error_decides_about_images_that_cannot_be_restored(weights, shape, m
     with pytest.raises(ImageError, match="strange.tif"):
         DAGNRestore(weights, on_error="raise")(dict(results))
     logged = []
-    monkeypatch.setattr(transforms, "print_log", lambda *arguments: logged.append(arguments))
+    monkeypatch.setattr(restore, "print_log", lambda *arguments: logged.append(arguments))
     passed = DAGNRestore(weights, on_error="pass")(dict(results))
     assert passed["img"] is results["img"] and passed["dagn_restored"] is False
     ((message, logger, level),) = logged
@@ -252,7 +255,7 @@ def test_on_error_decides_about_images_that_cannot_be_restored(weights, shape, m
 
 def test_strength_by_quality(weights, tmp_path):
     """As a config's JSON has it; from a cache as well."""
-    points, options = [[10, 1.0], [40, 0.5]], dict(model=weights, max_quality=101)
+    points, options = [[10, 1.0], [40, 0.5]], dict(model=weights, max_quality=None)
     step = TRANSFORMS.build(dict(type="DAGNRestore", strength=points, cache_dir=str(tmp_path / "cache"), **options))
     plain = DAGNRestore(**options, strength=0.75)
     for cached in (False, True):
@@ -317,19 +320,19 @@ def test_what_was_restored_before_is_left_alone_unless_told_otherwise(weights, t
     load = LoadImageFromFile(imdecode_backend="cv2")
     results = load(dict(img_path=str(path)))
     before = results["img"]
-    assert DAGNRestore(weights, max_quality=101)(dict(results))["img"] is before
-    assert DAGNRestore(weights, max_quality=101, again=True)(dict(results))["dagn_restored"] is True
+    assert DAGNRestore(weights, max_quality=None)(dict(results))["img"] is before
+    assert DAGNRestore(weights, max_quality=None, again=True)(dict(results))["dagn_restored"] is True
     other = dict(results, img=before[::-1].copy())  # whose pixels are not that file's
-    assert DAGNRestore(weights, max_quality=101)(other)["dagn_restored"] is True
+    assert DAGNRestore(weights, max_quality=None)(other)["dagn_restored"] is True
     compressed = JPEGCompress(10)(dict(results))
-    assert DAGNRestore(weights, max_quality=101)(compressed)["dagn_restored"] is True
+    assert DAGNRestore(weights, max_quality=None)(compressed)["dagn_restored"] is True
     deferred = DAGNDefer(dict(type="RandomFlip", prob=0.0))(dict(results))["dagn_deferred"]
-    assert shared_restorer(model=weights, device="cpu", max_quality=101)(before, quality=deferred.quality) is before
+    assert shared_restorer(model=weights, device="cpu", max_quality=None)(before, quality=deferred.quality) is before
 
 
 def test_gray_stays_gray(weights):
     grey = odd_files.grey_levels(96, 64)
-    results = DAGNRestore(weights, max_quality=101)(toy(img=grey, ori_shape=grey.shape[:2]))
+    results = DAGNRestore(weights, max_quality=None)(toy(img=grey, ori_shape=grey.shape[:2]))
     assert results["dagn_restored"] and (results["img"][..., :1] == results["img"]).all()
 
 
@@ -337,8 +340,8 @@ def test_gray_stays_gray(weights):
 def test_a_damaged_file_beside_good_pixels_is_no_matter(weights, tmp_path, name):
     """The loader may have read what Pillow does not, or have got its pixels elsewhere."""
     (tmp_path / name).write_bytes(odd_files.damaged()[name])
-    results = DAGNRestore(weights, max_quality=101)(toy(img_path=str(tmp_path / name)))
-    expected = DAGNRestore(weights, max_quality=101)(toy())
+    results = DAGNRestore(weights, max_quality=None)(toy(img_path=str(tmp_path / name)))
+    expected = DAGNRestore(weights, max_quality=None)(toy())
     np.testing.assert_array_equal(results["img"], expected["img"])
 
 
@@ -353,4 +356,4 @@ def test_exif_of_any_kind_does_not_hide_the_quality(weights, tmp_path, kind):
 def test_the_quality_is_of_the_tables_that_the_components_use(weights, tmp_path):
     (tmp_path / "a.jpg").write_bytes(odd_files.with_tables(odd_files.jpeg(20), (3, [1] * 64)))
     results = LoadImageFromFile()(dict(img_path=str(tmp_path / "a.jpg")))
-    assert transforms.known_quality(results, transforms.file_of(results, None)).value == 20
+    assert told_by(steps.source_file(results, None), results["img"][..., ::-1]).value == 20

@@ -43,12 +43,12 @@ def png(tmp_path, image: np.ndarray):
 
 def test_identity_changes_nothing():
     image = photograph()
-    assert np.array_equal(Restorer("identity", device="cpu", max_quality=101)(image), image)
+    assert np.array_equal(Restorer("identity", device="cpu", max_quality=None)(image), image)
 
 
 def test_deblock_evens_out_borders_of_blocks():
     image = codec.compress(photograph(96, 96, noise=0), 5)
-    output = Restorer("deblock", device="cpu", max_quality=101)(image)
+    output = Restorer("deblock", device="cpu", max_quality=None)(image)
     steps = [np.abs(np.diff(one.astype(int), axis=1))[:, 7::8].mean() for one in (image, output)]
     assert output.shape == image.shape and steps[1] < 0.9 * steps[0]
 
@@ -57,14 +57,14 @@ def test_libjpegs_switches(tmp_path):
     image = photograph(64, 96)
     data = codec.encode(image, 30)
     names = ("libjpeg", "libjpeg-unsmoothed", "libjpeg-plain")
-    fancy, unsmoothed, plain = (Restorer(name, device="cpu", max_quality=101)(data) for name in names)
+    fancy, unsmoothed, plain = (Restorer(name, device="cpu", max_quality=None)(data) for name in names)
     assert np.array_equal(fancy, codec.decode(data))  # the library decodes as Pillow does
     assert np.array_equal(unsmoothed, fancy)  # block smoothing acts on files that are cut short alone
     assert (plain != fancy).any()
     full = codec.encode(image, 30, "4:4:4")
-    assert np.array_equal(Restorer("libjpeg-plain", device="cpu", max_quality=101)(full), codec.decode(full))
+    assert np.array_equal(Restorer("libjpeg-plain", device="cpu", max_quality=None)(full), codec.decode(full))
     grey = codec.encode(image[..., 0], 30)
-    assert np.array_equal(Restorer("libjpeg-plain", device="cpu", max_quality=101)(grey), codec.decode(grey))
+    assert np.array_equal(Restorer("libjpeg-plain", device="cpu", max_quality=None)(grey), codec.decode(grey))
 
 
 def test_libjpeg_wants_a_file(tmp_path):
@@ -119,9 +119,9 @@ def test_a_png_has_no_tables(qgac, tmp_path):
     path = png(tmp_path, image)
     with pytest.raises(ImageError, match=r"image\.png: no JPEG, so it has no quantisation tables"):
         Restorer(qgac, device="cpu")(path)
-    assumed = Restorer(qgac, device="cpu", assume_tables=True, max_quality=101)
+    assumed = Restorer(qgac, device="cpu", assume_tables=True, max_quality=None)
     estimate = Restorer("dagn-s", device="cpu").quality(image, blind=True).value
-    told = Restorer(qgac, device="cpu", max_quality=101)(image, quality=estimate)
+    told = Restorer(qgac, device="cpu", max_quality=None)(image, quality=estimate)
     assert np.array_equal(assumed(path), told)
     assert np.array_equal(Restorer(qgac, device="cpu", quality=estimate)(path), told)
 
@@ -130,7 +130,7 @@ def test_a_jpegs_own_tables_and_subsampling_are_used(qgac, tmp_path):
     path = tmp_path / "own.jpg"
     tables = [[step + 3 for step in table] for table in codec.given_quality(20).tables]
     Image.fromarray(photograph(64, 64)).save(path, qtables=tables, subsampling=0)
-    restorer = Restorer(qgac, device="cpu", max_quality=101)
+    restorer = Restorer(qgac, device="cpu", max_quality=None)
     known = restorer.quality(path)
     assert known.tables == tuple(map(tuple, tables)) and known.subsampling == "4:4:4"
     pixels = codec.decode(path.read_bytes())
@@ -154,7 +154,7 @@ def per_quality(tmp_path_factory):
 
 
 def test_each_image_goes_to_the_model_of_its_qf(per_quality):
-    restorer = Restorer(per_quality, device="cpu", max_quality=101)
+    restorer = Restorer(per_quality, device="cpu", max_quality=None)
     grey = np.full((16, 16, 3), 100, np.uint8)
     assert restorer.model.qualities == (10, 40)
     low, high = restorer([grey, grey], quality=[10, 40])
@@ -164,7 +164,7 @@ def test_each_image_goes_to_the_model_of_its_qf(per_quality):
 
 def test_another_qf_takes_the_nearest_with_a_warning_or_is_refused(per_quality):
     grey = np.full((16, 16, 3), 100, np.uint8)
-    restorer = Restorer(per_quality, device="cpu", max_quality=101)
+    restorer = Restorer(per_quality, device="cpu", max_quality=None)
     with pytest.warns(RuntimeWarning, match=r"was trained for QF 10, 40, not 30; the one for 40 is taken"):
         assert (restorer(grey, quality=30) == 140).all()
     with warnings.catch_warnings():
@@ -173,7 +173,7 @@ def test_another_qf_takes_the_nearest_with_a_warning_or_is_refused(per_quality):
     with pytest.warns(RuntimeWarning, match="the one for 10 is taken"):
         assert (restorer(grey, quality=25) == 110).all()  # the lower of two
     with pytest.raises(ImageError, match=r"was trained for QF 10, 40, not 30$"):
-        Restorer(per_quality, device="cpu", max_quality=101, strict=True)(grey, quality=30)
+        Restorer(per_quality, device="cpu", max_quality=None, strict=True)(grey, quality=30)
     with pytest.raises(ImageError, match="tell its quality"):
         restorer(grey)
 
@@ -183,11 +183,11 @@ def test_which_file_is_for_which_qf_is_told_apart(per_quality, tmp_path):
     for quality in (10, 40):
         files[quality].write_bytes((per_quality.parent / f"arcnn_q{quality}.safetensors").read_bytes())
     template, grey = tmp_path / "m{qf}.safetensors", np.full((16, 16, 3), 100, np.uint8)
-    before = Restorer(template, device="cpu", max_quality=101)
-    alone = Restorer(files[40], device="cpu", max_quality=101)
+    before = Restorer(template, device="cpu", max_quality=None)
+    alone = Restorer(files[40], device="cpu", max_quality=None)
     files[40].rename(files[50])
     files[10].rename(files[40])
-    after = Restorer(template, device="cpu", max_quality=101)
+    after = Restorer(template, device="cpu", max_quality=None)
     assert len({before.fingerprint, after.fingerprint, alone.fingerprint}) == 3
     assert after.model.qualities == (40, 50) and (after(grey, quality=50) == 140).all()
     (tmp_path / "m040.safetensors").write_bytes(b"")
@@ -241,7 +241,7 @@ def test_a_package_adds_a_model(entry_points):
     entry_points(entry("brighter", "brighter"))
     assert "brighter" in models.names()
     grey = np.full((16, 16, 3), 100, np.uint8)
-    assert (Restorer("brighter", device="cpu", max_quality=101)(grey) == 126).all()
+    assert (Restorer("brighter", device="cpu", max_quality=None)(grey) == 126).all()
     with pytest.raises(UsageError, match="no effect"):
         Restorer("brighter", device="cpu", quality=10)
 

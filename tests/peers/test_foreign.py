@@ -43,7 +43,7 @@ def test_the_architecture_is_recognised_and_runs_as_it_is(tmp_path, name):
     network = NETWORKS[name]().eval()
     path = saved(tmp_path / "peer.pth", network)
     image = photograph(40, 56)
-    output = Restorer(path, device="cpu", max_quality=101)(image)
+    output = Restorer(path, device="cpu", max_quality=None)(image)
     x = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
     with torch.no_grad():  # sizes that a network does not take are padded by spandrel
         expected = spandrel.ModelLoader().load_from_state_dict(network.state_dict())(x)
@@ -54,7 +54,7 @@ def test_fbcnn_keeps_the_qf_it_predicts_and_takes_one(tmp_path):
     torch.manual_seed(0)
     path = saved(tmp_path / "fbcnn.pth", randomised(FBCNN(nc=[8, 8, 8, 512], nb=2)))
     image = photograph(40, 56)
-    blind = Restorer(path, device="cpu", max_quality=101)
+    blind = Restorer(path, device="cpu", max_quality=None)
     assert blind.quality(image).source == "blind"
     low, high = (Restorer(path, device="cpu", quality=quality)(image) for quality in (5, 95))
     assert (low != high).any()
@@ -65,7 +65,7 @@ def test_a_grey_network_restores_colour_by_channel(tmp_path):
     network = DnCNN(in_nc=1, out_nc=1, nc=8, nb=20, act_mode="R").eval()
     np.savez(tmp_path / "grey.npz", **{key: value.numpy() for key, value in network.state_dict().items()})
     image = photograph(40, 56)
-    output = Restorer(tmp_path / "grey.npz", device="cpu", max_quality=101)(image)
+    output = Restorer(tmp_path / "grey.npz", device="cpu", max_quality=None)(image)
     with torch.no_grad():
         green = network(torch.from_numpy(image[..., 1])[None, None] / 255)[0, 0]
     assert np.abs(output[..., 1].astype(int) - green.clamp(0, 1).mul(255).round().numpy()).max() <= 1
@@ -75,7 +75,7 @@ def test_tiles_and_half_precision_are_ours(tmp_path):
     torch.manual_seed(0)
     path = saved(tmp_path / "dncnn.pth", DnCNN(in_nc=3, out_nc=3, nc=8, nb=20, act_mode="R"))
     image = photograph(96, 160)
-    options = {"device": "cpu", "max_quality": 101}
+    options = {"device": "cpu", "max_quality": None}
     whole = Restorer(path, tile=0, **options)(image)
     assert np.abs(Restorer(path, tile=48, **options)(image).astype(int) - whole).max() <= 1
     assert np.abs(Restorer(path, dtype="bfloat16", **options)(image).astype(int) - whole).max() <= 8
@@ -161,7 +161,7 @@ def test_fingerprints_follow_the_file(tmp_path):
 def test_published_weights_give_their_published_figures(real_data):
     """DnCNN-3 on grey LIVE1 at QF 10; all 29 images and the other qualities are in docs/results.md. The first three of the
     images, as its own network gives them, and as much better than JPEG as the paper's 1.4 dB on all."""
-    restorer = Restorer(real_data / "weights" / "dncnn3.npz", device="cpu", max_quality=101)
+    restorer = Restorer(real_data / "weights" / "dncnn3.npz", device="cpu", max_quality=None)
     gains = []
     for path in sorted((real_data / "LIVE1").iterdir())[:3]:
         with Image.open(path) as opened:

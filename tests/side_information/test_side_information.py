@@ -19,7 +19,7 @@ from dagn_pre import Restorer, codec, metrics, models, weights
 from dagn_pre.cli.main import main
 from dagn_pre.errors import ImageError, UsageError, WeightsError
 from dagn_pre.networks.side_information import SideInformation, SideInformationConfig, conditioned, one_hot, quantised, window
-from dagn_pre.side_information import SideInformationEncoder, SideInformationRestorer, adapter, segment
+from dagn_pre.side_information import SideInformationEncoder, adapter, segment
 from tests.conftest import photograph
 from tests.side_information.conftest import save_adapter
 
@@ -167,7 +167,7 @@ def test_an_array_that_was_turned_is_not_what_the_symbols_are_of(encoder, restor
 
 
 def test_the_receiver_that_expects_it_names_files_without(carrier, tiny_weights, side_weights, tmp_path):
-    receiver = SideInformationRestorer(tiny_weights, "cpu", side_information=side_weights)
+    receiver = Restorer(tiny_weights, "cpu", side_information=side_weights, expect_side_information=True)
     quietly(receiver, carrier)
     (tmp_path / "bare.jpg").write_bytes(segment.strip(carrier))
     with pytest.warns(RuntimeWarning, match="bare.jpg: has no side information"):
@@ -187,7 +187,7 @@ def test_a_pil_image_that_is_no_longer_its_file_is_restored_without(carrier, res
 
 def test_models_that_cannot_use_it_say_so(carrier, tmp_path):
     (tmp_path / "a.jpg").write_bytes(carrier)
-    for restorer in (Restorer("arcnn", "cpu"), SideInformationRestorer("arcnn", "cpu")):
+    for restorer in (Restorer("arcnn", "cpu"), Restorer("arcnn", "cpu", expect_side_information=True)):
         with pytest.warns(RuntimeWarning, match="a.jpg: side information for weights .*, which are not here"):
             restorer(tmp_path / "a.jpg")
     quietly(Restorer("arcnn", "cpu", side_information=False), carrier)
@@ -285,7 +285,8 @@ def test_shipped_weights_win_back_more_than_they_cost(real_data):
 
 def test_every_shipped_weights_file_is_for_a_shipped_restorer():
     files = sorted(adapter.FOLDER.glob("*.safetensors"))
-    assert len(files) >= 3 and {adapter.load(path).trunk for path in files} == {models.fingerprint("dagn-s-psnr")}
+    assert len(files) >= 3 and {adapter.load(path).trunk for path in files} == {models.fingerprint(adapter.TRUNK)}
+    assert adapter.TRUNK == models.FOR["eyes"]
     assert len({adapter.load(path).identity for path in files}) == len(files)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dagn_pre.cli.arguments import max_quality
 from dagn_pre.errors import DagnPreError, UsageError
 
 HELP = "score a host's model on original, compressed and restored images"
@@ -49,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", metavar="DIR", help="for results and logs (default: work_dirs/bench-CONFIG)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for model and restorer")
     parser.add_argument("--dtype", default="auto", help="of the restorer: auto, float32, bfloat16 or float16")
-    parser.add_argument("--max-quality", type=int, default=90, metavar="QF", help="restore below this QF; 101: at every QF")
+    parser.add_argument(
+        "--max-quality", type=max_quality, default=90, metavar="QF", help="restore below this QF; none: at every QF"
+    )
     launchers = ("none", "pytorch", "slurm")
     parser.add_argument("--launcher", choices=launchers, default="none", help="who started the processes that share a cell")
     parser.add_argument("--overwrite", action="store_true", help="throw away the results in DIR and start anew")

@@ -8,13 +8,13 @@ from dataclasses import dataclass, fields
 from mmengine.config import Config, ConfigDict
 from mmengine.config.lazy import LazyObject
 
-from dagn_pre import models
 from dagn_pre.codec import check_quality
 from dagn_pre.errors import ConfigError, UsageError
+from dagn_pre.integrations.openmmlab.compress import JPEGCompress
 from dagn_pre.integrations.openmmlab.deferred import DAGNDefer, type_name, why_not
 from dagn_pre.integrations.openmmlab.preprocessors import preprocessor
-from dagn_pre.integrations.openmmlab.transforms import DAGNRestore, JPEGCompress
-from dagn_pre.restorer import Options, check_options
+from dagn_pre.integrations.openmmlab.restore import DAGNRestore
+from dagn_pre.options import Options, check_options
 
 MODULE = "dagn_pre.integrations.openmmlab"
 SPLITS = ("train", "val", "test", "tta")
@@ -132,8 +132,7 @@ def check_restorer(model: str, options: dict) -> None:
         if name not in known:
             why = "it restores where the model is" if name == "device" else "it is the DAGNRestore transform's"
             raise UsageError(f"a preprocessor takes no {name}, {why}; leave it out, or choose where='transform'")
-    check_options(model=model, **options)
-    if models.get(model).needs == "file":
+    if check_options(model=model, **options).needs_file:
         raise UsageError(f"model {model!r} works on files, and a preprocessor has tensors: choose where='transform'")
 
 

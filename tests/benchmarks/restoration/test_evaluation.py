@@ -46,7 +46,7 @@ def test_rows_and_per_image_values(folder, tmp_path, tiny_weights):
         ("toys", qf, method, 3) for qf in (10, 40) for method in ("jpeg", "tiny")
     ]
     assert not failures and json.loads((tmp_path / "out" / "results.json").read_text()) == content
-    restorer = Restorer(tiny_weights, "cpu", max_quality=101)
+    restorer = Restorer(tiny_weights, "cpu", max_quality=None)
     compressed = [codec.compress(image, 10) for image in originals()]
     blind = [restorer.quality(image).value for image in compressed]
     for row, images in zip(content["rows"], (compressed, [restorer(image) for image in compressed])):

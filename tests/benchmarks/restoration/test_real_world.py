@@ -44,7 +44,7 @@ def test_multiply_compressed_pictures_hide_their_first_quality():
 def test_both_qualities_and_the_change(pictures, tmp_path, tiny_weights):
     rows, failures = examine(pictures, [tiny_weights], tmp_path / "out", device="cpu")
     assert [row["image"] for row in rows] == ["0.jpg", "1.jpg", "shot.png"] and not failures
-    restorer = Restorer(tiny_weights, "cpu", max_quality=101)
+    restorer = Restorer(tiny_weights, "cpu", max_quality=None)
     for row in rows:
         path = pictures / row["image"]
         pixels = np.asarray(open_image(path).convert("RGB"))

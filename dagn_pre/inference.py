@@ -1,0 +1,129 @@
+"""One model on one device, tensors in and out: padding, half precision, tiles; and the networks that restorers share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dagn_pre import models
+from dagn_pre.codec import Quality
+from dagn_pre.errors import UsageError
+from dagn_pre.options import STRIDE
+from dagn_pre.protocol import Facts
+
+AUTO_TILE = 1024
+AUTO_TILE_PIXELS = 2048 * 2048  # untiled up to here
+
+
+class Inference:
+    """Runs a :class:`dagn_pre.protocol.RestorationModel` on images of any size.
+
+    Args:
+        loaded: the model, on ``device``, and its card.
+        device, dtype: where, and in which precision where the model allows it.
+        tile, overlap: as of :class:`dagn_pre.options.Options`.
+    """
+
+    def __init__(
+        self, loaded: models.Loaded, device: torch.device, dtype: torch.dtype, tile: int | None, overlap: int | None
+    ) -> None:
+        self.loaded = loaded  # held, since the cache behind it is weak
+        self.model, self.device, self.dtype, self.tile = loaded.model, device, dtype, tile
+        radius = self.model.receptive_radius if overlap is None else overlap
+        self.overlap = -(-radius // STRIDE) * STRIDE
+
+    def tensor(self, rgbs: Sequence[np.ndarray | Tensor]) -> Tensor:
+        """(H, W, 3) uint8 arrays or (3, H, W) uint8 tensors, of one padded size -> (B, 3, H', W') float32 in [0, 1] on the
+        device."""
+        tensors = [
+            rgb.to(self.device) if isinstance(rgb, Tensor) else torch.tensor(rgb.copy()).to(self.device).permute(2, 0, 1)
+            for rgb in rgbs
+        ]
+        padded = [self.model.pad(tensor[None] / 255) for tensor in tensors]
+        return torch.cat(padded).contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def guide(self, x: Tensor, facts: Sequence[Facts]) -> object:
+        """The model's guidance for a padded batch, (B, 3, H, W) float32 in [0, 1]."""
+        with self._autocast():
+            return self.model.guide(x, facts)
+
+    def blind_quality(self, guidance: object) -> list[Quality]:
+        """The QF of each image as the model reads it from the pixels; only of a model that is ``blind``."""
+        return [Quality(int(value), "blind") for value in self.model.blind_quality(guidance).tolist()]
+
+    def tiled(self, x: Tensor, guidance: object) -> Tensor:
+        """The model's ``restore`` on the whole padded batch or tile by tile, with ``overlap`` pixels of context.
+
+        Shape:
+            (B, 3, H, W) float32 in [0, 1] -> the same size, float32 or the half precision, not clipped.
+        """
+        height, width = x.shape[-2:]
+        tile = self.tile
+        if not self.model.tiles:
+            tile = 0
+        if tile is None:
+            tile = AUTO_TILE if height * width > AUTO_TILE_PIXELS else 0
+        with self._autocast():
+            if not tile or (height <= tile and width <= tile):
+                return self.model.restore(x, guidance)
+            output = torch.empty_like(x)
+            for top in range(0, height, tile):
+                for left in range(0, width, tile):
+                    bottom, right = min(top + tile, height), min(left + tile, width)
+                    y, x0 = max(top - self.overlap, 0), max(left - self.overlap, 0)
+                    crop = x[..., y : min(bottom + self.overlap, height), x0 : min(right + self.overlap, width)]
+                    here = self.model.window(guidance, y, x0, *crop.shape[-2:])
+                    restored = self.model.restore(crop.contiguous(memory_format=torch.channels_last), here)
+                    output[..., top:bottom, left:right] = restored[..., top - y : bottom - y, left - x0 : right - x0]
+        return output
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        # Switched off also where the caller's own autocast is on, as in training with AMP.
+        if self.dtype == torch.float32 or not self.model.autocast or (self.dtype == torch.float16 and not self.model.half):
+            return torch.autocast(self.device.type, enabled=False)
+        return torch.autocast(self.device.type, self.dtype)
+
+
+_networks: weakref.WeakValueDictionary[tuple[str, torch.device], models.Loaded] = weakref.WeakValueDictionary()
+
+
+def load(model: str | Path, fingerprint: str, device: torch.device) -> models.Loaded:
+    """A model's networks on ``device``: one copy per content of the weights file, freed with the last restorer that uses it.
+
+    Raises:
+        UsageError, WeightsError, DagnPreError: as :func:`dagn_pre.models.load`.
+    """
+    key = fingerprint, device
+    loaded = _networks.get(key)
+    if loaded is None:
+        loaded = models.load(model)
+        loaded.model.to(device, memory_format=torch.channels_last)
+        _networks[key] = loaded
+    return loaded
+
+
+_user: int | None = None  # the process in which a restorer was used first, which a forked one inherits
+
+
+def mind_fork(device: torch.device) -> None:
+    """Keep torch to one thread in a process that was forked from one which used a restorer: OpenMP's threads do not survive a
+    fork, and torch would wait for them for ever.
+
+    Raises:
+        UsageError: on CUDA, which does not survive it either.
+    """
+    global _user
+    if _user is None:
+        _user = os.getpid()
+    elif _user != os.getpid():
+        if device.type == "cuda":
+            raise UsageError('CUDA does not work in a forked process: start it by spawn, or restore with device="cpu"')
+        torch.set_num_threads(1)

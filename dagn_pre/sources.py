@@ -1,0 +1,191 @@
+"""Images as callers give them, and as they get them back: paths, bytes, PIL images, arrays, tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from torch import Tensor
+
+from dagn_pre import codec, images
+from dagn_pre.codec import RESTORED, Quality
+from dagn_pre.errors import ImageError
+from dagn_pre.metadata import Metadata, is_marked
+
+ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor
+Hint = int | Quality | None
+
+
+@dataclass
+class Source:
+    """One image on its way through a restorer.
+
+    Attributes:
+        given: what came in.
+        rgb: its pixels, (H, W, 3) uint8 RGB; where a tensor came in (3, H, W), on its own device.
+        name: for messages.
+        channel_order: "rgb" or "bgr", of arrays and tensors.
+        quality: what is known of it.
+        marked: whether dagn-pre has restored it before, as its file or the caller says.
+        data: bytes of the JPEG that an array or a tensor was decoded from, where the caller has them.
+        opened: the file, where there is one.
+        pixels: what else the opened file's image holds.
+    """
+
+    given: ImageLike
+    rgb: np.ndarray | Tensor
+    name: str
+    channel_order: str
+    quality: Quality | None
+    marked: bool = False
+    data: bytes | None = None
+    opened: Image.Image | None = None
+    pixels: images.Pixels | None = None
+
+    @classmethod
+    def of(
+        cls,
+        given: ImageLike,
+        hint: Hint = None,
+        channel_order: str = "rgb",
+        data: bytes | None = None,
+        name: str | None = None,
+        strict_files: bool = False,
+    ) -> Source:
+        """Open an image; ``hint``, ``channel_order``, ``data`` and ``name`` as of :meth:`dagn_pre.Restorer.restore`.
+
+        Raises:
+            ImageError: it cannot be read or is refused.
+            UsageError: a hint outside 1..100.
+        """
+        known = hint if hint is None or isinstance(hint, Quality) else codec.given_quality(hint)
+        marked = known == RESTORED
+        known = None if marked else known
+        if isinstance(given, (np.ndarray, Tensor)):
+            rgb = _checked(given)
+            if channel_order == "bgr":
+                rgb = rgb.flip(0) if isinstance(rgb, Tensor) else rgb[..., ::-1]
+            if data is not None:
+                told = told_by(data, rgb.permute(1, 2, 0).cpu().numpy() if isinstance(rgb, Tensor) else rgb)
+                marked |= told == RESTORED
+                known = known if marked else _settled(known, told)
+            return cls(given, rgb, name or images.label(given), channel_order, known, marked, data)
+        if isinstance(given, Image.Image):
+            opened, name = given, name or getattr(given, "filename", "") or "image"
+        elif isinstance(given, (str, Path, bytes)):
+            opened, name = images.open_image(given), name or images.label(given)
+        else:
+            raise ImageError(f"an image must be a path, bytes, a PIL image, an array or a tensor, not {type(given).__name__}")
+        with codec.reading(name):
+            told = codec.header_quality(opened)
+        pixels = images.Pixels.of(opened, name, strict_files)
+        marked |= is_marked(opened, pixels.rgb)
+        return cls(given, pixels.rgb, name, channel_order, _settled(known, told), marked, None, opened, pixels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels, as stored."""
+        return tuple(self.rgb.shape[1:] if isinstance(self.rgb, Tensor) else self.rgb.shape[:2])
+
+    def file(self) -> bytes | None:
+        """The bytes of the JPEG behind the image; None where there is none.
+
+        Raises:
+            ImageError: a PIL image that is not, or no longer, what the file holds that it was opened from.
+        """
+        if self.opened is None or self.data is not None:
+            return self.data
+        path = self.given if isinstance(self.given, (str, Path)) else getattr(self.given, "filename", None)
+        if not isinstance(self.opened, JpegImageFile) or not (isinstance(self.given, bytes) or path):
+            return None
+        if isinstance(self.given, bytes):
+            return self.given
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise ImageError(f"{self.name}: {error.strerror or error}") from error
+        if isinstance(self.given, Image.Image) and not np.array_equal(codec.decode(data), self.rgb):
+            raise ImageError(
+                f"{self.name}: has been changed since it was opened, and this model works on the file; give the path"
+            )
+        return data
+
+    def reopened(self, model: str, strict_files: bool) -> Source:
+        """The same with the pixels that its file holds, as stored, for a model of that name, which decodes the file itself.
+
+        Raises:
+            ImageError: it has no JPEG file, or one of another size than the array or tensor that is said to be from it.
+        """
+        data = self.file()
+        found = self if data is None or self.opened is not None else Source.of(data, name=self.name, strict_files=strict_files)
+        if data is None or not isinstance(found.opened, JpegImageFile):
+            raise ImageError(
+                f"{self.name}: model {model!r} works on JPEG files, and there is none; give it the path or the bytes of one"
+            )
+        if found is not self:
+            (height, width), size = images.upright_size(found.opened), self.size
+            if (height, width) != size:
+                raise ImageError(
+                    f"{self.name}: model {model!r} decodes the file itself, and upright it is {width}x{height}, "
+                    f"not {size[1]}x{size[0]} as loaded"
+                )
+        return replace(self, rgb=found.rgb, opened=found.opened, pixels=found.pixels, data=data)
+
+    def result(self, restored: Tensor | None) -> ImageLike:
+        """What the caller gets: as it came in, with ``restored`` pixels, (3, H, W) uint8 RGB; None for untouched."""
+        as_given = isinstance(self.given, (np.ndarray, Tensor, Image.Image))
+        if restored is None:
+            return self.given if as_given else images.upright(self.rgb, self.opened)
+        if isinstance(self.given, Image.Image):
+            rebuilt = self.pixels.rebuild(as_array(restored))
+            rebuilt.info = Metadata.of(self.given).info()
+            return rebuilt
+        if isinstance(self.given, Tensor) and self.opened is None:  # its pixels never leave the device that restored them
+            # Copied, since autograd refuses what was made in inference mode.
+            restored = restored.to(self.given.device)
+            return restored.flip(0) if self.channel_order == "bgr" else restored.clone()
+        rgb = as_array(restored) if self.opened is None else images.upright(as_array(restored), self.opened)
+        if isinstance(self.given, Tensor):
+            tensor = torch.tensor(rgb, device=self.given.device).permute(2, 0, 1)
+            return tensor.flip(0) if self.channel_order == "bgr" else tensor.contiguous()
+        if isinstance(self.given, np.ndarray) and self.channel_order == "bgr":
+            return np.ascontiguousarray(rgb[..., ::-1])
+        return rgb
+
+
+def told_by(data: bytes, rgb: np.ndarray) -> Quality | None:
+    """What a file of any kind tells of pixels that were decoded from it, (H, W, 3) uint8 RGB: :data:`dagn_pre.codec.RESTORED`
+    where dagn-pre made it, else a JPEG's header; None where it tells nothing, or is of another size. Never raises."""
+    if images.is_restored(data, rgb):
+        return RESTORED
+    try:
+        header = images.header(data)
+    except ImageError:  # damaged, or of a format without such a header: the pixels may be from elsewhere
+        return None
+    # EXIF may have turned the pixels.
+    return header.quality if sorted((header.height, header.width)) == sorted(rgb.shape[:2]) else None
+
+
+def as_array(rgb: np.ndarray | Tensor) -> np.ndarray:
+    """(3, H, W) uint8 tensor, or (H, W, 3) uint8 array -> such an array, contiguous."""
+    return np.ascontiguousarray(rgb.permute(1, 2, 0).cpu().numpy() if isinstance(rgb, Tensor) else rgb)
+
+
+def _settled(hint: Quality | None, told: Quality | None) -> Quality | None:
+    """A hint knows better how good the image is, the file how it was written."""
+    if hint is None or told is None:
+        return hint or told
+    return replace(hint, tables=told.tables, subsampling=told.subsampling)
+
+
+def _checked(image: np.ndarray | Tensor) -> np.ndarray | Tensor:
+    if isinstance(image, Tensor):
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+            raise ImageError(f"a tensor must be (3, H, W) uint8 with pixels, not {image.dtype} of shape {tuple(image.shape)}")
+    elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ImageError(f"an array must be (H, W, 3) uint8 with pixels, not {image.dtype} of shape {image.shape}")
+    return image
