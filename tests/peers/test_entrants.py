@@ -13,6 +13,7 @@ from PIL import Image
 from dagn_pre import Restorer, codec, models
 from dagn_pre.cli.main import main
 from dagn_pre.errors import ImageError, UsageError, WeightsError
+from dagn_pre.models import registry
 from dagn_pre.networks.arcnn import ARCNN, ARCNNConfig
 from dagn_pre.networks.qgac import QGAC, QGACConfig
 from dagn_pre.protocol import RestorationModel
@@ -213,9 +214,9 @@ def entry_points(monkeypatch):
     """What installed packages offer, for one test."""
 
     def offer(*found: EntryPoint) -> None:
-        monkeypatch.setattr(models, "entry_points", lambda group: found)
-        monkeypatch.setattr(models, "_registry", dict(models._registry))
-        monkeypatch.setattr(models, "_asked", False)
+        monkeypatch.setattr(registry, "entry_points", lambda group: found)
+        monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+        monkeypatch.setattr(registry, "_asked", False)
 
     yield offer
 
