@@ -16,7 +16,7 @@ from dagn_pre import models
 from dagn_pre.codec import Quality
 from dagn_pre.errors import UsageError
 from dagn_pre.options import STRIDE
-from dagn_pre.protocol import Facts
+from dagn_pre.protocol import ImageInformation
 
 AUTO_TILE = 1024
 AUTO_TILE_PIXELS = 2048 * 2048  # untiled up to here
@@ -50,10 +50,10 @@ class Inference:
         return torch.cat(padded).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def guide(self, x: Tensor, facts: Sequence[Facts]) -> object:
+    def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> object:
         """The model's guidance for a padded batch, (B, 3, H, W) float32 in [0, 1]."""
         with self._autocast():
-            return self.model.guide(x, facts)
+            return self.model.guide(x, information)
 
     def blind_quality(self, guidance: object) -> list[Quality]:
         """The QF of each image as the model reads it from the pixels; only of a model that is ``blind``."""

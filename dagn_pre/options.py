@@ -40,10 +40,10 @@ class Options:
             the sum of input and correction stays float32. On CPUs with AMX "bfloat16" takes 0.4 of the time and moves PSNR
             by less than 0.002 dB (dagn-s, five images of LIVE1, QF 10 and 40); "auto" leaves it, since one pixel value in
             seven then differs, by up to 3 of 255, and results would depend on the CPU.
-        quality: 1..100 sets the QF of every image by hand: its compression-sensitive vector is replaced by that QF's mean
-            over the training set, so that lower corrects more. For images that were compressed more than once, or resized
+        assume_quality: 1..100, the QF of every image, set by hand: its compression-sensitive vector is replaced by that QF's
+            mean over the training set, so that lower corrects more. For images that were compressed more than once, or resized
             since: their headers lie, and so may their pixels. Nothing is skipped then, whatever ``max_quality``, header or
-            hint say.
+            ``known_quality`` say.
         strict: refuse an image of a QF that no model was trained for, where there is one model per QF; otherwise the nearest
             is taken, with a warning.
         assume_tables: for models that need quantisation tables, or the QF: take IJG's standard ones for the QF that dagn-s
@@ -55,7 +55,7 @@ class Options:
         strict_files: refuse a JPEG file that lacks its end marker; otherwise, where nothing else is missing, it is restored
             with a warning.
         again: restore also a file that says that dagn-pre has restored it, as those of ``dagn-pre restore`` do; otherwise it is
-            returned as it came, whatever ``quality`` and ``max_quality`` say.
+            returned as it came, whatever ``assume_quality`` and ``max_quality`` say.
         cache_dir: a folder that keeps restored pixels, losslessly, for later calls, processes and models
             (:class:`dagn_pre.cache.Cache`); made if missing, None for none. With one, weights are loaded when the first image
             comes that is not in it. Tensors are copied to the CPU to look them up.
@@ -73,7 +73,7 @@ class Options:
     tile: int | None = None
     overlap: int | None = None
     dtype: str = "auto"
-    quality: int | None = None
+    assume_quality: int | None = None
     strict: bool = False
     assume_tables: bool = False
     side_information: bool | str | Path = True
@@ -85,9 +85,9 @@ class Options:
 
     def __post_init__(self) -> None:
         model = models.get(self.model)
-        if self.quality is not None:
-            codec.check_quality(self.quality)
-            if model.dial is False:
+        if self.assume_quality is not None:
+            codec.check_quality(self.assume_quality)
+            if model.quality_override is False:
                 raise UsageError(f"a quality set by hand has no effect on model {str(self.model)!r}")
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):

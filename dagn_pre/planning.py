@@ -46,7 +46,7 @@ def skip(source: Source, options: Options) -> str | None:
         return "strength is 0"
     if source.marked and not options.again:
         return "dagn-pre has restored it before"
-    known = None if source.quality is None or options.quality is not None else source.quality.value
+    known = None if source.quality is None or options.assume_quality is not None else source.quality.value
     if known is not None and options.max_quality is not None and known >= options.max_quality:
         return f"its QF is {known}, and max_quality {options.max_quality}"
     return None

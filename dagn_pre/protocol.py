@@ -1,11 +1,11 @@
 """What a restorer has to offer so that :class:`dagn_pre.Restorer` can run it: one small protocol for every method.
 
-The runtime owns files, colour, padding, tiles, batches, device, dtype and the dial; a model owns the pixels::
+The runtime owns files, colour, padding, tiles, batches, device and dtype; a model owns the pixels::
 
-    x         (B, 3, H, W) float in [0, 1], RGB, sides padded by replication to multiples of ``stride``, on the device
-    facts     one :class:`Facts` per image: what is known of its compression
-    guidance = model.guide(x, facts)       once, on the whole image
-    output    = model.restore(x, guidance)   on the whole image, or on each tile under model.window(guidance, ...)
+    x             (B, 3, H, W) float in [0, 1], RGB, sides padded by replication to multiples of ``stride``, on the device
+    information   one :class:`ImageInformation` per image: what is known of its compression
+    guidance    = model.guide(x, information)   once, on the whole image
+    output      = model.restore(x, guidance)    on the whole image, or on each tile under model.window(guidance, ...)
 
 Other packages offer models through the entry point group ``dagn_pre.models``; see :mod:`dagn_pre.models`.
 """
@@ -32,12 +32,12 @@ Maps = list[tuple[Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True)
-class Facts:
+class ImageInformation:
     """What is known of one image besides its pixels.
 
     Attributes:
         known: its QF, quantisation tables and subsampling, from a header, from the caller or from a blind estimate; or None.
-        assumed: the QF set by hand (``Restorer(quality=N)``), which overrides ``known``; or None.
+        assumed: the QF set by hand (``Restorer(assume_quality=N)``), which overrides ``known``; or None.
         data: the file's bytes, where there is a file.
         name: for messages.
     """
@@ -73,10 +73,10 @@ class RestorationModel(nn.Module):
     Attributes:
         stride: the image's sides are padded to multiples of it, and tiles start at multiples of it; at most 16.
         receptive_radius: pixels that :meth:`restore` looks beyond a pixel; tiles overlap by as much.
-        needs: "pixels" (any image will do), "tables" (quantisation tables: ``Facts.tables`` is never None) or "file" (the
-            JPEG's bytes: ``Facts.data`` is never None).
+        needs: "pixels" (any image will do), "tables" (quantisation tables: ``ImageInformation.tables`` is never None) or "file"
+            (the JPEG's bytes: ``ImageInformation.data`` is never None).
         blind: whether :meth:`blind_quality` tells a QF.
-        dial: whether a QF set by hand (``Facts.assumed``) changes anything.
+        quality_override: whether a QF set by hand (``ImageInformation.assumed``) changes anything.
         tiles: whether the image may be cut into tiles.
         autocast: whether :meth:`restore` may run in half precision, and half: whether float16 will do for it.
         qualities: the QFs that there is a model for, where there is one per QF; None: one model for all.
@@ -88,7 +88,7 @@ class RestorationModel(nn.Module):
     receptive_radius: int = 64
     needs: str = "pixels"
     blind: bool = False
-    dial: bool = False
+    quality_override: bool = False
     tiles: bool = True
     autocast: bool = True
     half: bool = True
@@ -104,17 +104,17 @@ class RestorationModel(nn.Module):
         """Of ``qualities``, the one nearest to a QF; the lower of two, since its artifacts include the other's."""
         return min(self.qualities, key=lambda known: (abs(known - quality), known))
 
-    def check_dial(self, quality: int) -> None:
+    def check_quality_override(self, quality: int) -> None:
         """Raise UsageError unless this QF can be set by hand."""
-        if not self.dial:
+        if not self.quality_override:
             raise UsageError("a quality set by hand has no effect on this model")
 
-    def guide(self, x: Tensor, facts: Sequence[Facts]) -> Any:
+    def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Any:
         """What :meth:`restore` has to know of the whole image; here nothing.
 
         Args:
             x: (B, 3, H, W) float in [0, 1], padded.
-            facts: one per image.
+            information: one per image.
 
         Raises:
             ImageError: an image that this model cannot restore; it is named.
@@ -141,22 +141,22 @@ class RestorationModel(nn.Module):
         """(B,) QF in 1..100 as the model reads it from the pixels; None unless ``blind``."""
         return None
 
-    def forward(self, x: Tensor, facts: Sequence[Facts] | None = None) -> Tensor:
-        """(B, 3, H, W) of any size -> the same, restored; ``facts`` default to QF 50 where the model needs tables."""
-        default = Facts(assumed=50) if self.needs == "tables" else Facts()
-        facts = [default] * len(x) if facts is None else facts
+    def forward(self, x: Tensor, information: Sequence[ImageInformation] | None = None) -> Tensor:
+        """(B, 3, H, W) of any size -> the same, restored; ``information`` default to QF 50 where the model needs tables."""
+        default = ImageInformation(assumed=50) if self.needs == "tables" else ImageInformation()
+        information = [default] * len(x) if information is None else information
         height, width = x.shape[-2:]
         padded = self.pad(x)
-        return self.restore(padded, self.guide(padded, facts))[..., :height, :width]
+        return self.restore(padded, self.guide(padded, information))[..., :height, :width]
 
 
-def stacked_tables(facts: Sequence[Facts], like: Tensor) -> Tensor:
+def stacked_tables(information: Sequence[ImageInformation], like: Tensor) -> Tensor:
     """(B, 2, 64) float32 tables on the device of ``like``.
 
     Raises:
         ImageError: an image of which no table is known.
     """
-    for one in facts:
+    for one in information:
         if one.tables is None:
             raise ImageError(f"{one.name}: no quantisation tables are known, and this model needs them")
-    return torch.from_numpy(np.stack([one.tables for one in facts])).to(like.device)
+    return torch.from_numpy(np.stack([one.tables for one in information])).to(like.device)

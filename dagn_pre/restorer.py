@@ -20,7 +20,7 @@ from dagn_pre.errors import ImageError, ImageWarning, UsageError
 from dagn_pre.inference import Inference
 from dagn_pre.options import Options, check_options
 from dagn_pre.planning import Plan
-from dagn_pre.protocol import Facts, RestorationModel
+from dagn_pre.protocol import ImageInformation, RestorationModel
 from dagn_pre.side_information import adapter as side_information_files
 from dagn_pre.side_information.adapter import Adapter
 from dagn_pre.sources import Hint, ImageLike, Source, as_array
@@ -73,8 +73,9 @@ class Restorer:
     Restorers of one model and device share its networks for as long as one of them lives.
 
     Raises:
-        UsageError: an option outside its range or of another name, an unknown model, CUDA where there is none, ``quality``
-            for weights that hold no mean vectors or a model on which it has no effect, a ``cache_dir`` that holds other things.
+        UsageError: an option outside its range or of another name, an unknown model, CUDA where there is none,
+            ``assume_quality`` for weights that hold no mean vectors or a model on which it has no effect, a ``cache_dir`` that
+            holds other things.
         WeightsError: weights that are missing, damaged, unsafe or do not fit.
         DagnPreError: a model that needs an extra which is not installed.
         With ``cache_dir`` those that need the weights come when an image does.
@@ -101,9 +102,9 @@ class Restorer:
         name = self.options.model
         self.fingerprint = models.fingerprint(name)  # the file may have been replaced since
         loaded = inference.load(name, self.fingerprint, self.device)
-        if self.options.quality is not None:
+        if self.options.assume_quality is not None:
             try:
-                loaded.model.check_dial(self.options.quality)
+                loaded.model.check_quality_override(self.options.assume_quality)
             except UsageError as error:
                 raise UsageError(f"model {str(name)!r}: {error}") from error
         return Inference(loaded, self.device, self.dtype, self.options.tile, self.options.overlap)
@@ -126,7 +127,7 @@ class Restorer:
     def __call__(
         self,
         image: ImageLike | Sequence[ImageLike],
-        quality: Hint | Sequence[Hint] = None,
+        known_quality: Hint | Sequence[Hint] = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
         name: str | None = None,
@@ -140,9 +141,9 @@ class Restorer:
                 device, but to be looked up in a cache), or a list or tuple of these (gives a list; images of equal padded
                 size share a batch). An image that is skipped comes back as the same object. Which kinds of images work:
                 :mod:`dagn_pre.images`.
-            quality: what the caller knows of the QF, 1..100, one for all or one per image; None: the file's header tells, else
-                P_qf's blind estimate. It decides whether the image is skipped (``max_quality``), which ``strength`` is taken
-                where that is by QF, and which model where there is one per QF.
+            known_quality: what the caller knows of the QF, 1..100, one for all or one per image; None: the file's header
+                tells, else P_qf's blind estimate. It decides whether the image is skipped (``max_quality``), which ``strength``
+                is taken where that is by QF, and which model where there is one per QF.
             channel_order: "rgb" or "bgr", of arrays and tensors only.
             data: of one array or tensor, the bytes of the file that it was decoded from: for its quality, for what it says of
                 earlier restoring, for its side information, and for models that decode it themselves.
@@ -150,10 +151,10 @@ class Restorer:
 
         Raises:
             ImageError: an image that cannot be read or is refused; the file is named.
-            UsageError: ``data`` for anything but one array or tensor, ``name`` for a list, quality outside 1..100, another
+            UsageError: ``data`` for anything but one array or tensor, ``name`` for a list, a quality outside 1..100, another
                 channel order, quality hints that do not match the list; CUDA in a forked process.
         """
-        found = self.restore(image, quality, channel_order, data, name)
+        found = self.restore(image, known_quality, channel_order, data, name)
         for note in dict.fromkeys(note for one in (found if isinstance(found, list) else [found]) for note in one.notes):
             warnings.warn(note, ImageWarning, stacklevel=2)
         return [one.image for one in found] if isinstance(found, list) else found.image
@@ -161,7 +162,7 @@ class Restorer:
     def restore(
         self,
         image: ImageLike | Sequence[ImageLike],
-        quality: Hint | Sequence[Hint] = None,
+        known_quality: Hint | Sequence[Hint] = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
         name: str | None = None,
@@ -170,8 +171,9 @@ class Restorer:
         several = isinstance(image, (list, tuple))
         if several and name is not None:
             raise UsageError("name is of one image, and a list of images was given")
-        hints = list(quality) if several and isinstance(quality, (list, tuple)) else [quality] * (len(image) if several else 1)
         given = list(image) if several else [image]
+        one_each = several and isinstance(known_quality, (list, tuple))
+        hints = list(known_quality) if one_each else [known_quality] * len(given)
         if len(hints) != len(given):
             raise UsageError(f"{len(hints)} quality hints were given for {len(given)} images")
         if several and data is not None:
@@ -184,7 +186,7 @@ class Restorer:
     def plan(
         self,
         image: ImageLike,
-        quality: Hint = None,
+        known_quality: Hint = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
         name: str | None = None,
@@ -194,9 +196,9 @@ class Restorer:
         Raises:
             ImageError, UsageError: as :meth:`__call__`.
         """
-        return self._planned(self._open(image, quality, channel_order, data, name)).plan
+        return self._planned(self._open(image, known_quality, channel_order, data, name)).plan
 
-    def quality(self, image: ImageLike, blind: bool = False, channel_order: str = "rgb") -> Quality:
+    def estimate_quality(self, image: ImageLike, blind: bool = False, channel_order: str = "rgb") -> Quality:
         """QF from a JPEG's header, else (or with ``blind``) as P_qf estimates it from the pixels.
 
         Raises:
@@ -209,7 +211,7 @@ class Restorer:
             return source.quality
         if not self.model.blind:
             raise UsageError(f"model {str(self.options.model)!r} has no quality predictor")
-        return self.inference.blind_quality(self.inference.guide(self.inference.tensor([source.rgb]), [Facts()]))[0]
+        return self.inference.blind_quality(self.inference.guide(self.inference.tensor([source.rgb]), [ImageInformation()]))[0]
 
     def restored_before(self, image: ImageLike) -> bool:
         """Whether a file or a PIL image says that dagn-pre has restored it, and its pixels are still those; see ``again``.
@@ -274,10 +276,10 @@ class Restorer:
 
     # -- what the model has to know -----------------------------------------------------------------------------------
 
-    def _check_facts(self, item: _Item, model: RestorationModel) -> None:
+    def _check_information(self, item: _Item, model: RestorationModel) -> None:
         """See that what the model needs to know of an image is known; raises ImageError where it cannot be."""
         source, name = item.source, str(self.options.model)
-        assumed = self.options.quality
+        assumed = self.options.assume_quality
         if model.needs == "tables" and assumed is None and source.quality is None:
             if not self.options.assume_tables:
                 raise ImageError(
@@ -285,7 +287,7 @@ class Restorer:
                     "or set assume_tables to go by an estimate of it"
                 )
             estimator = shared_restorer(device=str(self.device))
-            source.quality = estimator.quality(source.rgb, blind=True)
+            source.quality = estimator.estimate_quality(source.rgb, blind=True)
         by_quality = not isinstance(self.options.strength, (int, float))
         if by_quality and assumed is None and source.quality is None and not model.blind:
             raise ImageError(
@@ -310,7 +312,7 @@ class Restorer:
         """Restore images, in batches of one padded size and one set of weights of side information."""
         groups: dict[tuple, list[_Item]] = defaultdict(list)
         for item in items:
-            self._check_facts(item, model)
+            self._check_information(item, model)
             height, width = item.source.size
             side = item.plan.side
             groups[-(-height // model.stride), -(-width // model.stride), side and side[0].identity].append(item)
@@ -325,10 +327,11 @@ class Restorer:
     @torch.inference_mode()
     def _restore_batch(self, items: list[_Item]) -> None:
         """Restore images of one padded size, on the device, but for those whose blind quality says they need nothing."""
-        sources, network, assumed = [item.source for item in items], self.inference, self.options.quality
+        sources, network, assumed = [item.source for item in items], self.inference, self.options.assume_quality
         x = network.tensor([source.rgb for source in sources])
         file = Source.file if network.model.needs == "file" else lambda source: None
-        guidance = network.guide(x, [Facts(source.quality, assumed, file(source), source.name) for source in sources])
+        information = [ImageInformation(source.quality, assumed, file(source), source.name) for source in sources]
+        guidance = network.guide(x, information)
         if network.model.blind and assumed is None:
             for source, blind in zip(sources, network.blind_quality(guidance)):
                 source.quality = source.quality or blind
@@ -349,7 +352,7 @@ class Restorer:
 
     def _strength(self, sources: list[Source]) -> float | Tensor:
         """One for all images, or (B, 1, 1, 1) by the QF of each."""
-        strength, assumed = self.options.strength, self.options.quality
+        strength, assumed = self.options.strength, self.options.assume_quality
         if isinstance(strength, (int, float)):
             return float(strength)
         qualities = [source.quality.value if assumed is None else assumed for source in sources]

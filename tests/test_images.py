@@ -415,4 +415,4 @@ def test_formats_are_read_by_suffix_and_content(tiny, tmp_path):
     for path in images.find_images(tmp_path):
         assert tiny(path).shape == (64, 96, 3)
     assert len(images.find_images(tmp_path)) == len(files)
-    assert tiny.quality(tmp_path / "c.mpo").source == "header"
+    assert tiny.estimate_quality(tmp_path / "c.mpo").source == "header"

@@ -36,7 +36,7 @@ def test_shipped_weights_are_small_and_carry_a_card(name):
     assert metadata.card["name"] == "dagn-s"
     assert model.weights.with_suffix(".md").is_file()
     vectors = models.load(name).model.quality.vectors
-    assert vectors.any(dim=1).all()  # the quality dial works at each of the 100 QFs
+    assert vectors.any(dim=1).all()  # a quality can be set by hand at each of the 100 QFs
 
 
 def test_save_and_load_give_the_same_function(tmp_path):

@@ -15,7 +15,7 @@ from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError, UsageError, WeightsError
 from dagn_pre.networks.dagn import DAGN
 from dagn_pre.options import check_options
-from dagn_pre.protocol import Facts
+from dagn_pre.protocol import ImageInformation
 from tests.conftest import TINY, photograph
 
 
@@ -25,12 +25,12 @@ def tiny(tiny_weights) -> Restorer:
 
 
 @pytest.fixture(scope="module")
-def dial_weights(tiny_weights, tmp_path_factory):
+def override_weights(tiny_weights, tmp_path_factory):
     """The tiny weights with a table of mean vectors whose rows grow with the QF."""
     loaded = models.load(tiny_weights)
     features = loaded.model.quality.vectors.shape[1]
     loaded.model.quality.vectors.copy_(torch.arange(1, 101)[:, None] / 10 * torch.linspace(-1, 1, features))
-    path = tmp_path_factory.mktemp("weights") / "dial.safetensors"
+    path = tmp_path_factory.mktemp("weights") / "override.safetensors"
     weights.save(path, loaded.model.network, loaded.model.quality, dtype=torch.float32)
     return path
 
@@ -64,7 +64,7 @@ def test_tensors_are_restored_as_arrays_are(tiny):
         for after, expected in zip(tiny(tensors, channel_order=order), tiny(arrays, channel_order=order)):
             assert after.dtype == torch.uint8 and not after.is_inference()  # autograd may use it
             assert np.array_equal(after.permute(1, 2, 0).numpy(), expected)
-    skipped, restored = Restorer(tiny.options.model, device="cpu")(tensors, quality=[95, 10])
+    skipped, restored = Restorer(tiny.options.model, device="cpu")(tensors, known_quality=[95, 10])
     assert skipped is tensors[0] and not torch.equal(restored, tensors[1])
     for wrong in (tensors[0].float(), tensors[0][:1], tensors[0][None], tensors[0][:, :0]):
         with pytest.raises(ImageError, match=r"\(3, H, W\) uint8"):
@@ -100,16 +100,16 @@ def test_the_header_decides_first(tiny_weights):
 def test_a_hint_overrides_the_header(tiny_weights):
     skipping = Restorer(tiny_weights, device="cpu", max_quality=50)
     data = jpeg(20)
-    assert np.array_equal(skipping(data, quality=80), codec.decode(data))
+    assert np.array_equal(skipping(data, known_quality=80), codec.decode(data))
     array = codec.decode(data)
-    assert skipping(array, quality=Quality(80, "header")) is array
-    first, second = skipping([array, array], quality=[80, 20])
+    assert skipping(array, known_quality=Quality(80, "header")) is array
+    first, second = skipping([array, array], known_quality=[80, 20])
     assert first is array and (second != array).any()
 
 
 def test_without_header_the_blind_estimate_decides(tiny_weights):
     array = photograph()
-    estimate = Restorer(tiny_weights, device="cpu").quality(array)
+    estimate = Restorer(tiny_weights, device="cpu").estimate_quality(array)
     assert estimate.source == "blind" and 1 <= estimate.value <= 100
     assert Restorer(tiny_weights, device="cpu", max_quality=estimate.value)(array) is array
     if estimate.value < 100:
@@ -117,8 +117,8 @@ def test_without_header_the_blind_estimate_decides(tiny_weights):
 
 
 def test_quality_from_header_and_blind(tiny):
-    assert tiny.quality(jpeg(37)) == Quality(37, "header", standard=True)
-    assert tiny.quality(jpeg(37), blind=True).source == "blind"
+    assert tiny.estimate_quality(jpeg(37)) == Quality(37, "header", standard=True)
+    assert tiny.estimate_quality(jpeg(37), blind=True).source == "blind"
 
 
 def test_strength_zero_is_the_input_and_half_is_half(tiny_weights):
@@ -131,16 +131,16 @@ def test_strength_zero_is_the_input_and_half_is_half(tiny_weights):
     assert np.abs(half - (array + whole) / 2)[inside].max() <= 1.01
 
 
-def test_strength_by_quality_is_linear_in_between_and_constant_beyond(tiny_weights, dial_weights):
+def test_strength_by_quality_is_linear_in_between_and_constant_beyond(tiny_weights, override_weights):
     array = photograph()
     by_quality = Restorer(tiny_weights, device="cpu", max_quality=None, strength={40: 0.5, 10: 1.0})
     hints = [5, 10, 25, 40, 99]
-    for image, share in zip(by_quality([array] * 5, quality=hints), (1, 1, 0.75, 0.5, 0.5)):
+    for image, share in zip(by_quality([array] * 5, known_quality=hints), (1, 1, 0.75, 0.5, 0.5)):
         plain = Restorer(tiny_weights, device="cpu", max_quality=None, strength=share)
         assert np.abs(image.astype(int) - plain(array)).max() <= 1  # of a batch, and alone
-    assumed = Restorer(dial_weights, device="cpu", quality=40, strength=[(40, 0.0), (50, 1.0)])
-    assert np.array_equal(assumed(array, quality=10), array)
-    blind = by_quality.quality(array).value  # of pixels alone it is read from them
+    assumed = Restorer(override_weights, device="cpu", assume_quality=40, strength=[(40, 0.0), (50, 1.0)])
+    assert np.array_equal(assumed(array, known_quality=10), array)
+    blind = by_quality.estimate_quality(array).value  # of pixels alone it is read from them
     expected = Restorer(tiny_weights, device="cpu", max_quality=None, strength=float(np.interp(blind, (10, 40), (1, 0.5))))
     assert np.array_equal(by_quality(array), expected(array))
 
@@ -156,7 +156,7 @@ def test_strength_by_quality_needs_a_quality():
     by_quality = Restorer("arcnn", device="cpu", strength={10: 1.0, 40: 0.5})
     with pytest.raises(ImageError, match="image: its quality is not known, and model 'arcnn' does not estimate it"):
         by_quality(Image.fromarray(photograph()))
-    assert (by_quality(photograph(), quality=30) != photograph()).any() and (by_quality(jpeg(30)) != 0).any()
+    assert (by_quality(photograph(), known_quality=30) != photograph()).any() and (by_quality(jpeg(30)) != 0).any()
 
 
 def test_tiled_equals_untiled(tiny_weights):
@@ -173,7 +173,7 @@ def test_a_short_overlap_shows_that_the_radius_is_needed(tiny_weights):
     cut = Restorer(tiny_weights, device="cpu", tile=64, overlap=0)
     with torch.no_grad():
         x = cut.model.pad(x)
-        guidance = cut.model.guide(x, [Facts()])
+        guidance = cut.model.guide(x, [ImageInformation()])
         whole = cut.model.restore(x, guidance)
         assert (cut.inference.tiled(x, guidance) - whole).abs().max() > 1e-3
         cut.inference.overlap = -(-cut.model.receptive_radius // 16) * 16
@@ -303,9 +303,9 @@ def test_other_objects_are_refused(tiny):
         ({"dtype": "float8"}, "dtype"),
         ({"device": "abacus"}, "device"),
         ({"device": "mps"}, "device"),
-        ({"quality": 0}, "quality"),
-        ({"quality": 101}, "quality"),
-        ({"quality": "30"}, "quality"),
+        ({"assume_quality": 0}, "quality"),
+        ({"assume_quality": 101}, "quality"),
+        ({"assume_quality": "30"}, "quality"),
     ],
 )
 def test_bad_options_are_refused_without_loading(options, reason):
@@ -326,11 +326,11 @@ def test_bad_calls_are_refused(tiny):
     with pytest.raises(UsageError, match="channel_order"):
         tiny(photograph(), channel_order="grb")
     with pytest.raises(UsageError, match="2 quality hints"):
-        tiny([photograph()], quality=[10, 20])
+        tiny([photograph()], known_quality=[10, 20])
     with pytest.raises(UsageError, match="1 to 100"):
-        tiny(photograph(), quality=0)
+        tiny(photograph(), known_quality=0)
     with pytest.raises(UsageError, match="1 to 100"):
-        tiny(photograph(), quality="30")
+        tiny(photograph(), known_quality="30")
 
 
 def test_full_model_says_that_its_weights_are_not_shipped():
@@ -347,9 +347,9 @@ def test_one_restorer_per_options_and_one_copy_of_the_networks(tiny_weights, tmp
     assert Restorer("dagn-s", device="cpu").model is not first.model
 
 
-def test_other_weights_at_the_same_path_are_loaded_anew_and_the_old_ones_freed(tiny_weights, dial_weights, tmp_path):
+def test_other_weights_at_the_same_path_are_loaded_anew_and_the_old_ones_freed(tiny_weights, override_weights, tmp_path):
     path = tmp_path / "w.safetensors"
-    path.write_bytes(dial_weights.read_bytes())
+    path.write_bytes(override_weights.read_bytes())
     first = Restorer(path, device="cpu")
     path.write_bytes(tiny_weights.read_bytes())
     assert not Restorer(path, device="cpu").model.quality.vectors.any() and first.model.quality.vectors.any()
@@ -359,38 +359,38 @@ def test_other_weights_at_the_same_path_are_loaded_anew_and_the_old_ones_freed(t
     assert old() is None
 
 
-def test_the_dial_replaces_the_sensitive_vector(dial_weights):
+def test_the_assumed_quality_replaces_the_sensitive_vector(override_weights):
     array = photograph()
-    plain = Restorer(dial_weights, device="cpu", max_quality=None)
+    plain = Restorer(override_weights, device="cpu", max_quality=None)
     with torch.inference_mode():
         x = plain.inference.tensor([array])
         guidance = plain.model.network.guide(x)
         guidance.sensitive = plain.model.network.guider_cs(plain.model.quality.vectors[29:30])
         expected = (plain.model.network.restore(x, guidance)[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
-    dialled = Restorer(dial_weights, device="cpu", quality=30)
-    assert np.abs(dialled(array) - expected[: array.shape[0], : array.shape[1]]).max() <= 1
-    assert (dialled(array) != plain(array)).any()
-    other = Restorer(dial_weights, device="cpu", quality=80)
+    assumed = Restorer(override_weights, device="cpu", assume_quality=30)
+    assert np.abs(assumed(array) - expected[: array.shape[0], : array.shape[1]]).max() <= 1
+    assert (assumed(array) != plain(array)).any()
+    other = Restorer(override_weights, device="cpu", assume_quality=80)
     assert all(np.array_equal(a, other(b)) for a, b in zip(other([array, array]), [array, array]))
-    assert (other(array) != dialled(array)).any()
+    assert (other(array) != assumed(array)).any()
 
 
-def test_with_the_dial_nothing_is_skipped(dial_weights):
+def test_with_the_assumed_quality_nothing_is_skipped(override_weights):
     data = jpeg(97)
-    assert np.array_equal(Restorer(dial_weights, device="cpu", max_quality=50)(data), codec.decode(data))
+    assert np.array_equal(Restorer(override_weights, device="cpu", max_quality=50)(data), codec.decode(data))
     for quality in (10, 99):
-        dialled = Restorer(dial_weights, device="cpu", max_quality=50, quality=quality)
-        assert (dialled(data) != codec.decode(data)).any()
-        assert np.array_equal(dialled(data, quality=99), dialled(data))
+        assumed = Restorer(override_weights, device="cpu", max_quality=50, assume_quality=quality)
+        assert (assumed(data) != codec.decode(data)).any()
+        assert np.array_equal(assumed(data, known_quality=99), assumed(data))
 
 
-def test_the_dial_needs_what_it_turns(tiny_weights, tmp_path):
+def test_the_assumed_quality_needs_what_it_turns(tiny_weights, tmp_path):
     with pytest.raises(UsageError, match=r"tiny\.safetensors.*no mean vectors"):
-        Restorer(tiny_weights, device="cpu", quality=30)
+        Restorer(tiny_weights, device="cpu", assume_quality=30)
     ablation = tmp_path / "ablation.safetensors"
     weights.save(ablation, DAGN(replace(TINY, sensitive=False)))
     with pytest.raises(UsageError, match=r"has no effect on model .*ablation\.safetensors"):
-        Restorer(ablation, device="cpu", quality=30)
+        Restorer(ablation, device="cpu", assume_quality=30)
 
 
 def test_default_weights_help_on_real_images_and_know_their_quality(real_data):
@@ -400,7 +400,7 @@ def test_default_weights_help_on_real_images_and_know_their_quality(real_data):
         original = codec.decode(path.read_bytes())[:320, :320]
         for quality in (10, 40, 80):
             compressed = codec.compress(original, quality)
-            errors.append(abs(default.quality(compressed).value - quality))
+            errors.append(abs(default.estimate_quality(compressed).value - quality))
             if quality == 10:
                 mse = [((x.astype(float) - original) ** 2).mean() for x in (compressed, default(compressed))]
                 gains.append(10 * np.log10(mse[0] / mse[1]))
@@ -409,11 +409,11 @@ def test_default_weights_help_on_real_images_and_know_their_quality(real_data):
 
 
 @pytest.mark.parametrize("name, last, share", [("dagn-s-psnr", 90, 0.8), ("dagn-s", 80, 0.95)])  # for models it is weaker
-def test_the_dial_corrects_less_the_higher_its_quality(real_data, name, last, share):
+def test_the_assumed_quality_corrects_less_the_higher_its_quality(real_data, name, last, share):
     qualities = range(10, last + 1, 10)
-    dialled = [Restorer(name, device="cpu", quality=quality) for quality in qualities]
+    assumed = [Restorer(name, device="cpu", assume_quality=quality) for quality in qualities]
     for path in sorted((real_data / "LIVE1").glob("*.png"))[:3]:
         compressed = codec.compress(codec.decode(path.read_bytes())[:256, :256], 20)
-        corrections = [np.abs(restore(compressed).astype(float) - compressed).mean() for restore in dialled]
+        corrections = [np.abs(restore(compressed).astype(float) - compressed).mean() for restore in assumed]
         assert all(np.diff(corrections) < 0)
         assert corrections[-1] < share * corrections[0]

@@ -56,7 +56,7 @@ def restored_inputs(names: Sequence[str]) -> dict[str, RestoredInput]:
             continue
         restored = RestoredInput.parse(given)
         name = restored.model
-        if Path(name).suffix in models.FOREIGN:
+        if Path(name).suffix in models.CHECKPOINT_SUFFIXES:
             name = Path(name).stem
             if name in ("original", "jpeg") or RestoredInput.parse(name).model != name:
                 raise UsageError(

@@ -221,6 +221,6 @@ def measure(
 def add_files(restored: dict[str, RestoredInput], results: Results, work_dir: Path) -> None:
     """Where the weights of inputs that are files lie, for who follows the advice; seen from ``work_dir``."""
     for one in restored.values():
-        if Path(one.model).suffix in models.FOREIGN:
+        if Path(one.model).suffix in models.CHECKPOINT_SUFFIXES:
             name = Path(one.model).stem
             results.replace("files", [{"input": name, "file": os.path.relpath(one.model, work_dir)}], input=name)

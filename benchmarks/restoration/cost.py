@@ -22,7 +22,7 @@ from dagn_pre.errors import UsageError
 from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.networks.fold import fold_batch_norm
 from dagn_pre.options import STRIDE, Options
-from dagn_pre.protocol import Facts
+from dagn_pre.protocol import ImageInformation
 
 SIDES = (256, 512)
 RUNS = 7
@@ -105,7 +105,7 @@ def build(model: str | Path | NetworkConfig, side: int, device: torch.device) ->
     image = (torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255).to(device, memory_format=torch.channels_last)
     if getattr(network, "needs", None) != "file":
         return network, (image,)
-    return network, (image, [Facts(codec.given_quality(50), data=codec.encode(pixels, 50))])
+    return network, (image, [ImageInformation(codec.given_quality(50), data=codec.encode(pixels, 50))])
 
 
 @torch.inference_mode()

@@ -136,7 +136,7 @@ def score(path: Path, qf: int, restorer: Restorer | None) -> dict:
     data = codec.encode(original, qf)
     image, blind = codec.decode(data), None
     if restorer is not None:
-        blind = restorer.quality(image).value if restorer.model.blind else None
+        blind = restorer.estimate_quality(image).value if restorer.model.blind else None
         image = restorer(data)  # the file: some methods ask for its tables, or decode it themselves
     values = {name: round(min(metric(image, original), CEILING), 6) for name, metric in METRICS.items()}
     return {**values, "bpp": round(8 * len(data) / original[..., 0].size, 6), "blind_qf": blind}
@@ -158,7 +158,7 @@ def sweep(results: Results, found: list[Dataset], restorers: dict[str, Restorer]
             predicted = np.empty((len(data.paths), len(SWEEP)))
             for index, path in enumerate(tqdm(data.paths, desc=f"{data.name} blind quality {method}", unit="image")):
                 original = datasets.read(path)
-                predicted[index] = [restorer.quality(codec.compress(original, qf)).value for qf in SWEEP]
+                predicted[index] = [restorer.estimate_quality(codec.compress(original, qf)).value for qf in SWEEP]
             cell = {"dataset": data.name, "method": method}
             columns = [(qf, predicted[:, i], abs(predicted[:, i] - qf)) for i, qf in enumerate(SWEEP)]
             rows = [

@@ -86,7 +86,7 @@ def examine(
         told = info.quality.value if info.quality else None
         about = {"image": label, "width": info.width, "height": info.height, "header_qf": told}
         for method, restorer in restorers.items():
-            blind = restorer.quality(picture).value if restorer.model.blind else None
+            blind = restorer.estimate_quality(picture).value if restorer.model.blind else None
             change = difference(picture, restored[method]).mean()
             rows.append({**about, "method": method, "blind_qf": blind, "change": round(float(change), 3)})
         if output is not None and len(crops) < SHEET:

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave images of this quality or better (default: 90; none: restore all)",
     )
     parser.add_argument(
-        "--assume-quality", dest="quality", type=int, metavar="QF", help="restore every image as one of this quality, 1..100"
+        "--assume-quality", type=int, metavar="QF", help="restore every image as one of this quality, 1..100"
     )
     parser.add_argument("--strength", type=float, help="scale of the correction (default: 1)")
     parser.add_argument(
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.exists() and not args.overwrite:
         raise UsageError(f"{args.output} exists already; choose another file, or replace it with --overwrite")
-    given = {key: getattr(args, key) for key in ("model", "device", "quality", "strength")}
+    given = {key: getattr(args, key) for key in ("model", "device", "assume_quality", "strength")}
     given = {key: value for key, value in given.items() if value is not None}
     if hasattr(args, "max_quality"):  # None is a value of it
         given["max_quality"] = args.max_quality
@@ -88,7 +88,7 @@ def advised(args: argparse.Namespace) -> dict:
         return {}
     if not args.restore:
         raise UsageError("--advice is about restoring, and --no-restore inserts none: give one of them")
-    if args.quality is not None:
+    if args.assume_quality is not None:
         raise UsageError("--assume-quality restores every image, and --advice says which: give one of them")
     try:
         from dagn_pre.benchmarks.downstream import advice

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
             "header_quality": info.quality.value if info.quality else None,
             "standard_tables": info.quality.standard if info.quality else None,
             "table_distance": round(info.quality.distance, 3) if info.quality else None,
-            "blind_quality": restorer.quality(path, blind=True).value,
+            "blind_quality": restorer.estimate_quality(path, blind=True).value,
             "restored": restorer.restored_before(path),
             "side_information": adapter.describe(path, known),
         }

@@ -51,7 +51,7 @@ def row(name: str) -> dict:
         "parameters": None,
         "thop_macs_512": None,
         "blind": None,
-        "told": model.dial,
+        "told": model.quality_override,
         "per_qf": model.per_quality,
         "needs": model.needs,
         "licence": model.licence or None,

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     names = ("model", "device", "max_quality", "strength", "tile", "dtype", "strict", "assume_tables", "strict_files", "again")
     side = options.side_weights or not options.no_side_info
     settings = {name: getattr(options, name) for name in names}
-    restorer = Restorer(**settings, quality=options.assume_quality, side_information=side)
+    restorer = Restorer(**settings, assume_quality=options.assume_quality, side_information=side)
 
     def work(source: Path, target: Path) -> batch.Done:
         image = images.open_image(source)

@@ -17,12 +17,12 @@ arguments that returns one::
 from __future__ import annotations
 
 from dagn_pre.models.counting import cost, network, thop_macs
-from dagn_pre.models.registry import FOREIGN, GROUP, Loaded, Model, fingerprint, get, load, names, register
+from dagn_pre.models.registry import CHECKPOINT_SUFFIXES, GROUP, Loaded, Model, fingerprint, get, load, names, register
 from dagn_pre.models.zoo import FOR
 
 __all__ = [
     "FOR",
-    "FOREIGN",
+    "CHECKPOINT_SUFFIXES",
     "GROUP",
     "Loaded",
     "Model",

@@ -19,7 +19,7 @@ from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.protocol import RestorationModel
 
 GROUP = "dagn_pre.models"
-FOREIGN = (".pth", ".pt", ".ckpt", ".pkl", ".npz", ".bin", ".safetensors")
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".pkl", ".npz", ".bin", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Model:
         build: makes the restorer of a model without ``config``, weights loaded.
         network: the bare network, for counting, where ``build`` needs weights that may be missing.
         needs: as of :class:`dagn_pre.protocol.RestorationModel`.
-        dial: whether a QF can be set by hand; None where only its weights tell.
+        quality_override: whether a QF can be set by hand; None where only its weights tell.
         per_quality: whether the method has one model per QF.
         thop: whether thop counts its operations rightly.
         whole: whether the network takes whole images.
@@ -51,7 +51,7 @@ class Model:
     build: Callable[[], RestorationModel] | None = None
     network: Callable[[], nn.Module] | None = None
     needs: str = "pixels"
-    dial: bool | None = False
+    quality_override: bool | None = False
     per_quality: bool = False
     thop: bool = True
     whole: bool = True
@@ -136,28 +136,29 @@ def get(model: str | Path) -> Model:
     if str(model) in _registry:
         return _registry[str(model)]
     path = Path(model)
-    if path.suffix not in FOREIGN:
+    if path.suffix not in CHECKPOINT_SUFFIXES:
         known = ", ".join(names())
-        raise UsageError(f"unknown model {str(model)!r}; known: {known}, or the path of a checkpoint ({', '.join(FOREIGN)})")
+        suffixes = ", ".join(CHECKPOINT_SUFFIXES)
+        raise UsageError(f"unknown model {str(model)!r}; known: {known}, or the path of a checkpoint ({suffixes})")
     if has_quality(path):
         if not quality_files(path):
             raise WeightsError(f"{path}: no such weights files; {{qf}} stands for the quality factor in their names")
         what = "a checkpoint per QF, given by path"
-        return Model(path.stem, None, path, what, build=lambda: _per_quality(path), dial=True, per_quality=True)
+        return Model(path.stem, None, path, what, build=lambda: _per_quality(path), quality_override=True, per_quality=True)
     if path.suffix == ".safetensors" and weights.format_of(path).startswith("dagn-pre"):
         config = weights.read_metadata(path).config
         if config.architecture == "side_information":
             raise UsageError(f"{path}: holds side information and no restorer; give it as side_information (--side-weights)")
-        return Model(path.stem, config, path, "weights given by path", dial=config.dial)
+        return Model(path.stem, config, path, "weights given by path", quality_override=config.quality_override)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file; train it with dagn-pre train, or pass the path of one")
-    return Model(path.stem, None, path, "a checkpoint given by path", build=lambda: _foreign(path), dial=None)
+    return Model(path.stem, None, path, "a checkpoint given by path", build=lambda: _by_spandrel(path), quality_override=None)
 
 
-def _foreign(path: Path) -> RestorationModel:
-    from dagn_pre.peers import foreign
+def _by_spandrel(path: Path) -> RestorationModel:
+    from dagn_pre.peers import spandrel
 
-    return foreign.load(path)
+    return spandrel.load(path)
 
 
 def _per_quality(template: Path) -> RestorationModel:

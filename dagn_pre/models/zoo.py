@@ -34,9 +34,9 @@ def _fbcnn(values: dict) -> Callable[[], nn.Module]:
 
 def _spandrel(architecture: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
-        from dagn_pre.peers import foreign
+        from dagn_pre.peers import spandrel
 
-        return foreign.published(architecture)
+        return spandrel.published(architecture)
 
     return build
 
@@ -65,7 +65,7 @@ register(
         "compact DAGN for models, the default",
         PAPER,
         "Apache-2.0",
-        dial=True,
+        quality_override=True,
     )
 )
 register(
@@ -76,11 +76,18 @@ register(
         "compact DAGN for eyes: the least pixel error",
         PAPER,
         "Apache-2.0",
-        dial=True,
+        quality_override=True,
     )
 )
 register(
-    Model("dagn", DAGNConfig(), SHIPPED / "dagn.safetensors", "the paper's network; weights are not shipped", PAPER, dial=True)
+    Model(
+        "dagn",
+        DAGNConfig(),
+        SHIPPED / "dagn.safetensors",
+        "the paper's network; weights are not shipped",
+        PAPER,
+        quality_override=True,
+    )
 )
 register(
     Model(
@@ -99,7 +106,7 @@ register(
         SHIPPED / "dmcnn.safetensors",
         "DCT and pixel branches; train it with peers/dmcnn",
         "Zhang et al., ICIP 2018",
-        dial=True,
+        quality_override=True,
     )
 )
 register(
@@ -110,7 +117,7 @@ register(
         "filters made from the file's tables; weights are not shipped",
         "Ehrlich et al., ECCV 2020",
         needs="tables",
-        dial=True,
+        quality_override=True,
     )
 )
 register(
@@ -121,7 +128,7 @@ register(
         "QGAC at dagn-s's cost; train it with peers/qgac-s",
         "Ehrlich et al., ECCV 2020",
         needs="tables",
-        dial=True,
+        quality_override=True,
     )
 )
 _elsewhere(
@@ -130,7 +137,7 @@ _elsewhere(
     "Jiang et al., ICCV 2021",
     "Apache-2.0",
     _fbcnn({}),
-    dial=True,
+    quality_override=True,
 )
 _elsewhere(
     "fbcnn-s",
@@ -138,7 +145,7 @@ _elsewhere(
     "Jiang et al., ICCV 2021",
     "",
     _fbcnn({"widths": (32, 64, 112, 160), "blocks": 2}),
-    dial=True,
+    quality_override=True,
 )
 _elsewhere(
     "swinir",

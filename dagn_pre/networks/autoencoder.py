@@ -70,7 +70,7 @@ class QualityPredictor(nn.Module):
 
     Attributes:
         vectors: buffer (100, features); row i is the mean input over the training set at QF i + 1, with which an image's own
-            vector is replaced where its quality is set by hand. Zeros until :func:`dagn_pre.training.dial.mean_vectors`
+            vector is replaced where its quality is set by hand. Zeros until :func:`dagn_pre.training.mean_vectors.mean_vectors`
             has measured it.
 
     Shape:

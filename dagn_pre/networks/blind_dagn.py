@@ -13,7 +13,7 @@ from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig, Guidance
 from dagn_pre.networks.fold import fold_batch_norm
 from dagn_pre.networks.side_information import window
-from dagn_pre.protocol import Facts, Maps, RestorationModel
+from dagn_pre.protocol import ImageInformation, Maps, RestorationModel
 
 
 class BlindDAGN(RestorationModel):
@@ -33,7 +33,7 @@ class BlindDAGN(RestorationModel):
         self.network = fold_batch_norm(built)
         self.quality = None if predictor is None else predictor.eval()
         self.config = built.config
-        self.blind = self.dial = predictor is not None
+        self.blind = self.quality_override = predictor is not None
 
     @property
     def receptive_radius(self) -> int:
@@ -43,18 +43,18 @@ class BlindDAGN(RestorationModel):
     def conditioned_channels(self) -> tuple[int, ...]:
         return self.config.widths[2::-1]
 
-    def check_dial(self, quality: int) -> None:
-        super().check_dial(quality)
+    def check_quality_override(self, quality: int) -> None:
+        super().check_quality_override(quality)
         if not self.quality.vectors[quality - 1].any():
             raise UsageError("these weights hold no mean vectors, so quality cannot be set by hand")
 
-    def guide(self, x: Tensor, facts: Sequence[Facts]) -> Guidance:
-        assumed = {one.assumed for one in facts}
+    def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Guidance:
+        assumed = {one.assumed for one in information}
         if assumed == {None}:
             return self.network.guide(x)
         if None in assumed:
             raise ValueError("either all images of a batch have a QF set by hand or none")
-        vectors = self.quality.vectors[torch.tensor([one.assumed - 1 for one in facts], device=x.device)]
+        vectors = self.quality.vectors[torch.tensor([one.assumed - 1 for one in information], device=x.device)]
         return self.network.guide(x, vectors)
 
     def condition(self, guidance: Guidance, maps: Maps) -> Guidance:

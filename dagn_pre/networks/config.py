@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 class NetworkConfig:
     """Base of the frozen dataclasses that say a network's shape; ``architecture`` is its name in weights files.
 
-    ``free`` names the tuples whose length is not fixed; ``dial`` and ``blind`` are the model's; ``tables``
+    ``free`` names the tuples whose length is not fixed; ``quality_override`` and ``blind`` are the model's; ``tables``
     says whether quantisation tables change what it does.
     """
 
     architecture: ClassVar[str]
     free: ClassVar[tuple[str, ...]] = ()
-    dial: ClassVar[bool] = False
+    quality_override: ClassVar[bool] = False
     blind: ClassVar[bool] = False
     tables: ClassVar[bool] = False
 

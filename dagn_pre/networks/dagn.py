@@ -51,7 +51,7 @@ class DAGNConfig(NetworkConfig):
     residual: bool = False
 
     @property
-    def dial(self) -> bool:
+    def quality_override(self) -> bool:
         return self.sensitive
 
     @property

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dagn_pre.networks import dct
 from dagn_pre.networks.config import NetworkConfig
-from dagn_pre.protocol import Facts, RestorationModel, stacked_tables
+from dagn_pre.protocol import ImageInformation, RestorationModel, stacked_tables
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DMCNNConfig(NetworkConfig):
 
     architecture = "dmcnn"
     free = ("dilations",)
-    dial = True
+    quality_override = True
     tables = True
     widths: tuple[int, int, int] = (64, 128, 256)
     dilations: tuple[int, ...] = (2, 4, 8)
@@ -109,7 +109,7 @@ class DMCNN(RestorationModel):
         (B, 3, H, W) float, RGB in [0, 1] -> the same, not clipped; multiples of 8, blocks aligned with the file's.
     """
 
-    dial = True
+    quality_override = True
     tables = True
     receptive_radius = 152
 
@@ -119,10 +119,10 @@ class DMCNN(RestorationModel):
         self.dct_branch = DCTBranch(config.widths[0], config.dilations)
         self.pixel_branch = PixelBranch(config.widths, config.dilations)
 
-    def guide(self, x: Tensor, facts: Sequence[Facts]) -> Tensor | None:
+    def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Tensor | None:
         """Luminance tables, (B, 64); infinite where none is known."""
         unknown = torch.full((64,), float("inf"), device=x.device)
-        known = [unknown if one.tables is None else stacked_tables([one], x)[0, 0] for one in facts]
+        known = [unknown if one.tables is None else stacked_tables([one], x)[0, 0] for one in information]
         return torch.stack(known)
 
     def scales(self, x: Tensor, luminance: Tensor) -> tuple[Tensor, list[Tensor]]:

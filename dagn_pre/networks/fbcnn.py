@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dagn_pre.errors import DagnPreError
 from dagn_pre.networks.config import NetworkConfig
-from dagn_pre.protocol import Facts, RestorationModel
+from dagn_pre.protocol import ImageInformation, RestorationModel
 
 WHOLE = 2048 * 2048  # pixels up to which the image is restored along with its guidance
 
@@ -28,7 +28,7 @@ class FBCNNConfig(NetworkConfig):
     """
 
     architecture = "fbcnn"
-    dial = True
+    quality_override = True
     blind = True
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
     blocks: int = 4
@@ -52,7 +52,7 @@ class FBCNN(RestorationModel):
     """
 
     blind = True
-    dial = True
+    quality_override = True
 
     def __init__(self, config: FBCNNConfig | None = None, network: nn.Module | None = None) -> None:
         """``network``: spandrel's, weights loaded; None builds one of the configuration's shape, random weights."""
@@ -74,9 +74,9 @@ class FBCNN(RestorationModel):
         """(B, 3, H, W) and, to set it, (B, 1) -> (restored, (B, 1) predicted quality as in :class:`Known`)."""
         return self.network(x, quality)
 
-    def guide(self, x: Tensor, facts: Sequence[Facts]) -> Known:
+    def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Known:
         small = x.shape[-2] * x.shape[-1] <= WHOLE
-        assumed = [one.assumed for one in facts]
+        assumed = [one.assumed for one in information]
         if None not in assumed:
             return Known(torch.tensor([[1 - value / 100] for value in assumed], device=x.device), None)
         top, left = (max(0, side // 2 - 512) // 8 * 8 for side in x.shape[-2:])

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dagn_pre.networks import dct
 from dagn_pre.networks.config import NetworkConfig
-from dagn_pre.protocol import Facts, RestorationModel, stacked_tables
+from dagn_pre.protocol import ImageInformation, RestorationModel, stacked_tables
 
 SCALE = 4.0  # coefficients of planes in [-0.5, 0.5] lie in [-4, 4]
 
@@ -34,7 +34,7 @@ class QGACConfig(NetworkConfig):
     """
 
     architecture = "qgac"
-    dial = True
+    quality_override = True
     tables = True
     features: int = 256
     planes: int = 64
@@ -211,7 +211,7 @@ class QGAC(RestorationModel):
 
     stride = 16
     needs = "tables"
-    dial = True
+    quality_override = True
 
     def __init__(self, config: QGACConfig | None = None) -> None:
         super().__init__()
@@ -226,9 +226,9 @@ class QGAC(RestorationModel):
         chroma = 3 * rrdb + 2  # one RRDB at twice the block size
         return 8 * (luma + chroma + 1)
 
-    def guide(self, x: Tensor, facts: Sequence[Facts]) -> Tables:
-        halved = torch.tensor([one.subsampling == "4:2:0" for one in facts], device=x.device)
-        return Tables(stacked_tables(facts, x), halved)
+    def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Tables:
+        halved = torch.tensor([one.subsampling == "4:2:0" for one in information], device=x.device)
+        return Tables(stacked_tables(information, x), halved)
 
     def restore(self, x: Tensor, guidance: Tables) -> Tensor:
         tables = guidance.values

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dagn_pre.errors import DagnPreError, ImageError
-from dagn_pre.protocol import Facts, RestorationModel
+from dagn_pre.protocol import ImageInformation, RestorationModel
 
 
 class Identity(RestorationModel):
@@ -86,15 +86,15 @@ class LibJPEG(RestorationModel):
         switches = {"DO_FANCY_UPSAMPLING": fancy_upsampling, "DO_BLOCK_SMOOTHING": block_smoothing}
         self.flags = [f"{'+' if on else '-'}{name}" for name, on in switches.items()]
 
-    def guide(self, x: Tensor, facts: Sequence[Facts]) -> Tensor:
+    def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Tensor:
         """The files decoded, padded to the size of ``x``."""
-        decoded = [torch.from_numpy(self.decode(one)).to(x.device).permute(2, 0, 1)[None] / 255 for one in facts]
+        decoded = [torch.from_numpy(self.decode(one)).to(x.device).permute(2, 0, 1)[None] / 255 for one in information]
         return torch.cat([self.pad(image) for image in decoded])
 
     def restore(self, x: Tensor, guidance: Tensor) -> Tensor:
         return guidance
 
-    def decode(self, facts: Facts) -> np.ndarray:
+    def decode(self, information: ImageInformation) -> np.ndarray:
         """(H, W, 3) uint8 RGB.
 
         Raises:
@@ -102,8 +102,9 @@ class LibJPEG(RestorationModel):
         """
         with tempfile.TemporaryDirectory() as folder:  # jpeglib reads files alone
             path = Path(folder) / "image.jpg"
-            path.write_bytes(facts.data)
+            path.write_bytes(information.data)
             pixels = self.jpeglib.read_spatial(str(path), flags=self.flags).spatial
         if pixels.shape[2] not in (1, 3):
-            raise ImageError(f"{facts.name}: libjpeg entrants decode gray and YCbCr files, not {pixels.shape[2]} channels")
+            found = f"not {pixels.shape[2]} channels"
+            raise ImageError(f"{information.name}: libjpeg entrants decode gray and YCbCr files, {found}")
         return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels

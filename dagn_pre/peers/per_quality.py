@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dagn_pre.protocol import Facts, RestorationModel
+from dagn_pre.protocol import ImageInformation, RestorationModel
 
 
 class PerQuality(RestorationModel):
@@ -19,7 +19,7 @@ class PerQuality(RestorationModel):
     """
 
     needs = "tables"  # that is, a known QF
-    dial = True
+    quality_override = True
 
     def __init__(self, models: Mapping[int, RestorationModel]) -> None:
         super().__init__()
@@ -31,10 +31,10 @@ class PerQuality(RestorationModel):
         self.tiles, self.autocast = all(model.tiles for model in each), all(model.autocast for model in each)
         self.half = all(model.half for model in each)
 
-    def guide(self, x: Tensor, facts: Sequence[Facts]) -> list[tuple[RestorationModel, Any]]:
+    def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> list[tuple[RestorationModel, Any]]:
         """One model and its guidance for each image."""
-        chosen = [self.models[str(self.nearest(one.quality))] for one in facts]
-        return [(model, model.guide(x[i : i + 1], facts[i : i + 1])) for i, model in enumerate(chosen)]
+        chosen = [self.models[str(self.nearest(one.quality))] for one in information]
+        return [(model, model.guide(x[i : i + 1], information[i : i + 1])) for i, model in enumerate(chosen)]
 
     def restore(self, x: Tensor, guidance: list[tuple[RestorationModel, Any]]) -> Tensor:
         return torch.cat([model.restore(x[i : i + 1], known) for i, (model, known) in enumerate(guidance)])

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from dagn_pre import codec, models
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.networks.config import NetworkConfig
-from dagn_pre.protocol import Facts
+from dagn_pre.protocol import ImageInformation
 from dagn_pre.training import teachers as making
 from dagn_pre.training.stages import Losses, Stage, guided
 
@@ -118,8 +118,8 @@ class SemanticStage(Stage):
 
     def restored(self, compressed: Tensor, quality: Tensor) -> Tensor:
         """(B, 3, H, W) padded -> the same, restored, float32; guidance in float32 under any autocast."""
-        facts = [Facts(codec.given_quality(value)) for value in quality.tolist()]
-        return self.model.restore(compressed, guided(self.model, compressed, facts)).float()
+        information = [ImageInformation(codec.given_quality(value)) for value in quality.tolist()]
+        return self.model.restore(compressed, guided(self.model, compressed, information)).float()
 
     def distance(self, name: str, found: Mapping[str, Tensor], aim: Mapping[str, Tensor]) -> Tensor:
         """How far a teacher's features of an image are from those of its original.

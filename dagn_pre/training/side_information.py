@@ -11,7 +11,7 @@ from torch import Tensor
 from dagn_pre import models
 from dagn_pre.errors import UsageError
 from dagn_pre.networks.side_information import SideInformation, SideInformationConfig
-from dagn_pre.protocol import Facts
+from dagn_pre.protocol import ImageInformation
 from dagn_pre.training.stages import Losses, Stage, guided
 
 SCALE = 0.01  # of the loss: keeps gradients about as large as the other stages', which one clip fits
@@ -80,7 +80,7 @@ class SideInformationStage(Stage):
         """(restored, bits of each symbol, mean probabilities); images (B, 3, H, W) with sides that are multiples of 16."""
         with torch.autocast(compressed.device.type, enabled=False):
             maps, bits, usage = self.side(original, compressed, self.sigma, rated)
-        guidance = guided(self.trunk, compressed, [Facts()] * len(compressed))
+        guidance = guided(self.trunk, compressed, [ImageInformation()] * len(compressed))
         return self.trunk.restore(compressed, self.trunk.condition(guidance, maps)).float(), bits, usage
 
     def losses(self, compressed: Tensor, original: Tensor, quality: Tensor) -> Losses:

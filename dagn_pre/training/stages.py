@@ -25,9 +25,9 @@ from dagn_pre.errors import UsageError
 from dagn_pre.networks.autoencoder import QUALITY_CLASSES, AutoEncoder, Discriminator, QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig, Guidance
 from dagn_pre.networks.resnet import ResNetEncoder
-from dagn_pre.protocol import Facts, RestorationModel
+from dagn_pre.protocol import ImageInformation, RestorationModel
 from dagn_pre.training import checkpoint
-from dagn_pre.training.dial import sensitive_vectors
+from dagn_pre.training.mean_vectors import sensitive_vectors
 
 SETTLE_LR = 1e-3
 
@@ -370,10 +370,10 @@ def narrowed(guidance: Guidance, dtype: torch.dtype) -> Guidance:
     return replace(guidance, sensitive=cast(guidance.sensitive), insensitive=cast(guidance.insensitive))
 
 
-def guided(model: RestorationModel, x: Tensor, facts: Sequence[Facts]) -> Any:
+def guided(model: RestorationModel, x: Tensor, information: Sequence[ImageInformation]) -> Any:
     """A restorer's guidance, computed in float32 under any autocast, and then in the working type."""
     with torch.autocast(x.device.type, enabled=False):
-        guidance = model.guide(x, facts)
+        guidance = model.guide(x, information)
     return narrowed(guidance, working_dtype(x)) if isinstance(guidance, Guidance) else guidance
 
 

@@ -77,7 +77,7 @@ class Restoring:
             if same and all(map(torch.equal, before, images)):
                 return [new if old is kept else kept for new, old, kept in zip(images, before, restored)]
         restorer = shared_restorer(**self.restorer_options, device=str(images[0].device))
-        restored = restorer(images, quality=hints, channel_order="bgr")
+        restored = restorer(images, known_quality=hints, channel_order="bgr")
         self.last = None if training else (images, hints, restored)
         return restored
 

@@ -141,7 +141,7 @@ def test_whatever_changes_pixels_changes_the_key(weights, folder, change, monkey
 
 def test_the_quality_set_by_hand_changes_the_key(folder):
     for quality, cached in ((10, False), (40, False), (10, True), (None, False)):
-        assert DAGNRestore("dagn-s", quality=quality, cache_dir=folder)(toy())["dagn_cached"] is cached
+        assert DAGNRestore("dagn-s", assume_quality=quality, cache_dir=folder)(toy())["dagn_cached"] is cached
 
 
 def test_what_changes_no_pixels_shares_the_entry(weights, folder, tmp_path):

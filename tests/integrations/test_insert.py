@@ -40,9 +40,9 @@ def toy(**more) -> Config:
 def test_goes_behind_the_loading_step_of_the_chosen_splits():
     config = toy()
     before = config.to_dict()
-    changed = insert(config, compress=20, strength=0.5, quality=30)
+    changed = insert(config, compress=20, strength=0.5, assume_quality=30)
     assert config.to_dict() == before
-    ours = [dict(type="JPEGCompress", quality=20), dict(type="DAGNRestore", model="dagn-s", strength=0.5, quality=30)]
+    ours = [dict(type="JPEGCompress", quality=20), dict(type="DAGNRestore", model="dagn-s", strength=0.5, assume_quality=30)]
     for pipeline in (changed.val_dataloader.dataset.pipeline, changed.test_dataloader.dataset.pipeline):
         assert pipeline == [LOAD, *ours, RESIZE]
     assert changed.test_pipeline == [LOAD, *ours, RESIZE] and changed.tta_pipeline[1:3] == ours
@@ -108,7 +108,7 @@ def test_existing_custom_imports_are_kept():
         (dict(restore=False), "nothing to insert"),
         (dict(model="nope"), "known: dagn-s"),
         (dict(strength=7), "strength"),
-        (dict(quality=101), "quality"),
+        (dict(assume_quality=101), "quality"),
     ],
 )
 def test_bad_arguments(arguments, words):

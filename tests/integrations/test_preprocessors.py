@@ -152,9 +152,12 @@ def test_maps_of_training_are_resized_and_flipped_with_the_image(pspnet, weights
 
 def test_quality_comes_from_the_note_the_header_and_the_pixels(faster_rcnn, weights, monkeypatch):
     hints, call = [], restorer.Restorer.__call__
-    monkeypatch.setattr(
-        restorer.Restorer, "__call__", lambda self, x, quality, **k: hints.extend(quality) or call(self, x, quality, **k)
-    )
+
+    def spy(self, images, known_quality, **more):
+        hints.extend(known_quality)
+        return call(self, images, known_quality, **more)
+
+    monkeypatch.setattr(restorer.Restorer, "__call__", spy)
     prepared(moved(faster_rcnn, weights), 4)
     assert [getattr(hint, "value", None) for hint in hints] == [10, 40, 95, None]
     hints.clear()

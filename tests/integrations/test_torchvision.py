@@ -51,9 +51,9 @@ def test_pil_image_equals_restorer(transform, expected):
 
 
 def test_an_assumed_quality_is_the_restorers():
-    dialled = DAGNRestore(quality=30)(Image.fromarray(picture(95)))
-    np.testing.assert_array_equal(np.asarray(dialled), Restorer(device="cpu", quality=30)(picture(95)))
-    assert not np.array_equal(np.asarray(dialled), picture(95))
+    assumed = DAGNRestore(assume_quality=30)(Image.fromarray(picture(95)))
+    np.testing.assert_array_equal(np.asarray(assumed), Restorer(device="cpu", assume_quality=30)(picture(95)))
+    assert not np.array_equal(np.asarray(assumed), picture(95))
 
 
 def test_tv_image_and_plain_tensor_keep_their_type(transform, expected):

@@ -268,8 +268,8 @@ def test_strength_by_quality(weights, tmp_path):
 
 def test_repr_shows_the_options():
     assert repr(JPEGCompress((10, 40))) == "JPEGCompress(quality=(10, 40), subsampling='4:2:0', prob=1.0)"
-    again = eval(repr(DAGNRestore("dagn-s", strength=0.5, quality=30)))
-    assert again.options["strength"] == 0.5 and again.options["quality"] == 30
+    again = eval(repr(DAGNRestore("dagn-s", strength=0.5, assume_quality=30)))
+    assert again.options["strength"] == 0.5 and again.options["assume_quality"] == 30
 
 
 # -- inside DataLoader workers -----------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ def test_what_was_restored_before_is_left_alone_unless_told_otherwise(weights, t
     compressed = JPEGCompress(10)(dict(results))
     assert DAGNRestore(weights, max_quality=None)(compressed)["dagn_restored"] is True
     deferred = DAGNDefer(dict(type="RandomFlip", prob=0.0))(dict(results))["dagn_deferred"]
-    assert shared_restorer(model=weights, device="cpu", max_quality=None)(before, quality=deferred.quality) is before
+    assert shared_restorer(model=weights, device="cpu", max_quality=None)(before, known_quality=deferred.quality) is before
 
 
 def test_gray_stays_gray(weights):

@@ -16,7 +16,7 @@ from dagn_pre.networks.arcnn import ARCNN, ARCNNConfig
 from dagn_pre.networks.dmcnn import DMCNN, DMCNNConfig
 from dagn_pre.networks.fbcnn import FBCNN, FBCNNConfig
 from dagn_pre.networks.qgac import QGAC, QGACConfig, by_frequency, by_plane
-from dagn_pre.protocol import Facts
+from dagn_pre.protocol import ImageInformation
 from tests.conftest import photograph, randomised
 
 SMALL = {
@@ -61,10 +61,10 @@ def test_any_size_and_no_seam(name):
     x = torch.rand(1, 3, 32, radius + 48)
     other = x.clone()
     other[..., 32 + radius :] = torch.rand(1, 3, 32, 16)
-    facts = [Facts(assumed=30)]
+    information = [ImageInformation(assumed=30)]
     with torch.no_grad():
-        assert model(x[..., :27, :41], facts).shape == (1, 3, 27, 41)
-        guidance = model.guide(x, facts)
+        assert model(x[..., :27, :41], information).shape == (1, 3, 27, 41)
+        guidance = model.guide(x, information)
         difference = (model.restore(x, guidance) - model.restore(other, guidance)).abs()
     assert difference[..., :32].max() < 1e-5
     assert difference[..., 32 + radius :].max() > 1e-3
@@ -84,14 +84,14 @@ def test_dmcnns_rectify_unit_keeps_luma_within_half_a_step():
     torch.manual_seed(0)
     model = DMCNN(DMCNNConfig((8, 8, 8), (2, 4))).eval()
     x = tensor(codec.compress(photograph(), 20))
-    facts = Facts(codec.given_quality(20))
+    information = ImageInformation(codec.given_quality(20))
     with torch.no_grad():
         for layer in model.dct_branch.layers[-1:]:
             layer.bias.fill_(3.0)  # far beyond any step
-        for one, bounded in ((facts, True), (Facts(), False)):
+        for one, bounded in ((information, True), (ImageInformation(), False)):
             estimate, _ = model.scales(x, model.guide(x, [one]))
             moved = dct.dct(estimate - dct.to_ycbcr(x)).abs()
-            step = dct.steps(torch.from_numpy(facts.tables[:1]), x)
+            step = dct.steps(torch.from_numpy(information.tables[:1]), x)
             assert bool((moved[:, :1] <= step / 2 + 1e-5).all()) is bounded
             assert moved[:, 1:].min() > 2  # chroma is not the file's
 
@@ -105,13 +105,13 @@ def test_qgac_goes_by_the_files_tables():
     coarser = dataclasses.replace(own, tables=tuple(tuple(2 * step for step in table) for table in own.tables))
     with torch.no_grad():
         told, twice, whole = (
-            model(x, [Facts(known)]) for known in (own, coarser, dataclasses.replace(own, subsampling="4:4:4"))
+            model(x, [ImageInformation(known)]) for known in (own, coarser, dataclasses.replace(own, subsampling="4:4:4"))
         )
-        assert torch.equal(model(x, [Facts(Quality(20, "blind"))]), told)  # IJG's tables stand in
+        assert torch.equal(model(x, [ImageInformation(Quality(20, "blind"))]), told)  # IJG's tables stand in
     assert (told - twice).abs().max() > 1e-3
     assert (told - whole).abs().max() > 1e-5
     with pytest.raises(ImageError, match=r"a\.png: no quantisation tables"):
-        model.guide(x, [Facts(name="a.png")])
+        model.guide(x, [ImageInformation(name="a.png")])
 
 
 def test_an_untrained_qgac_gives_the_decoded_image():
@@ -119,7 +119,7 @@ def test_an_untrained_qgac_gives_the_decoded_image():
     model = QGAC(QGACConfig(8, 2, 2, 8, 4)).eval()
     image = codec.compress(photograph(64, 64), 20)
     with torch.no_grad():
-        output = model(tensor(image), [Facts(codec.given_quality(20))])
+        output = model(tensor(image), [ImageInformation(codec.given_quality(20))])
     assert (output - tensor(image)).abs().max() < 0.02
 
 
@@ -144,7 +144,7 @@ def test_a_narrow_panorama_tells_its_qf_by_its_centre(monkeypatch):
     model, seen = FBCNN(FBCNNConfig((8, 8, 8, 16), 1)).eval(), []
     monkeypatch.setattr(model, "predict", lambda x, quality=None: seen.append(x.shape[-2:]) or (x, torch.zeros(1, 1)))
     for shape in ((1000, 5000), (3000, 2000)):
-        model.guide(torch.empty(1, 3, 1, 1).expand(1, 3, *shape), [Facts()])
+        model.guide(torch.empty(1, 3, 1, 1).expand(1, 3, *shape), [ImageInformation()])
     assert [tuple(shape) for shape in seen] == [(1000, 1024), (1024, 1024)]
 
 
@@ -153,11 +153,11 @@ def test_fbcnn_predicts_takes_and_keeps_its_qf():
     model = randomised(FBCNN(FBCNNConfig((8, 8, 8, 16), 1))).eval()
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        blind = model.guide(x, [Facts(), Facts()])
+        blind = model.guide(x, [ImageInformation(), ImageInformation()])
         quality = model.blind_quality(blind)
         assert quality.shape == (2,) and 1 <= quality.min() <= quality.max() <= 100
         assert torch.equal(model.restore(x, blind), model.network(x)[0])
-        low, high = (model(x, [Facts(assumed=value)] * 2) for value in (10, 90))
+        low, high = (model(x, [ImageInformation(assumed=value)] * 2) for value in (10, 90))
         part = model.restore(x[..., :16], blind)  # a tile goes by the whole image's QF
         assert torch.equal(part, model.network(x[..., :16].contiguous(), blind.quality)[0])
     assert (low - high).abs().max() > 1e-4

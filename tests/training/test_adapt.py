@@ -47,7 +47,7 @@ def run(folder: Path, output: Path, trunk: Path, teacher: dict = TOY, **more) ->
 
 def test_agreement_rises_and_the_file_restores(folder, tiny_weights, tmp_path):
     trunk = models.load(tiny_weights).model
-    torch.nn.init.uniform_(trunk.quality.vectors)  # for the dial
+    torch.nn.init.uniform_(trunk.quality.vectors)  # for an assumed quality
     weights.save(tmp_path / "trunk.safetensors", trunk, dtype=torch.float32)
     tiny_weights, lines = tmp_path / "trunk.safetensors", []
     found = run(folder, tmp_path / "mine.safetensors", tiny_weights, steps=40, tell=lines.append)
@@ -63,8 +63,8 @@ def test_agreement_rises_and_the_file_restores(folder, tiny_weights, tmp_path):
             assert torch.allclose(loaded.model.state_dict()[name], tensor, atol=1e-3), name
     restorer = Restorer(found.output, "cpu")
     jpeg = codec.encode(photograph(40, 56), 10)
-    assert restorer(jpeg).shape == (40, 56, 3) and Restorer(found.output, "cpu", quality=30)(jpeg).shape == (40, 56, 3)
-    assert restorer.quality(codec.decode(jpeg)).source == "blind"
+    assert restorer(jpeg).shape == (40, 56, 3) and Restorer(found.output, "cpu", assume_quality=30)(jpeg).shape == (40, 56, 3)
+    assert restorer.estimate_quality(codec.decode(jpeg)).source == "blind"
     made = loaded.card["training"]["semantic"]
     assert loaded.card["trunk"] == models.fingerprint(tiny_weights) and made["teachers"] == {"model": TOY}
     assert (made["images"], made["steps"], loaded.card["steps"]) == (6, 40, found.best)

@@ -138,7 +138,7 @@ def test_what_is_exported_restores_and_says_what_taught_it(photos, tiny_weights,
     restorer = Restorer(path, "cpu", max_quality=None)
     jpeg = codec.encode(load_photographs([photos], 16)[0][0], 10)
     assert not np.array_equal(restorer(jpeg), Restorer(tiny_weights, "cpu", max_quality=None)(jpeg))
-    assert restorer.quality(codec.decode(jpeg)) == Restorer(tiny_weights, "cpu").quality(codec.decode(jpeg))
+    assert restorer.estimate_quality(codec.decode(jpeg)) == Restorer(tiny_weights, "cpu").estimate_quality(codec.decode(jpeg))
 
 
 @pytest.mark.parametrize(("after", "what"), [(1, "an original"), (2, "its JPEG or what was restored")])

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
-from dagn_pre.training.dial import sensitive_vectors
+from dagn_pre.training.mean_vectors import sensitive_vectors
 from dagn_pre.training.runner import BFloat16OptimWrapper
 from dagn_pre.training.stages import InsensitiveStage, RestorationStage, SensitiveStage, blocking, quality_loss, settle
 from tests.conftest import TINY, photograph
@@ -95,7 +95,7 @@ def test_auto_encoders_learn(name, photos, tmp_path):
 def test_sensitive_stage_ends_with_the_mean_vectors(photos, tmp_path):
     from dagn_pre.training import checkpoint
     from dagn_pre.training.data import load_photographs
-    from dagn_pre.training.dial import mean_vectors
+    from dagn_pre.training.mean_vectors import mean_vectors
 
     state = checkpoint.read(runs.train("sensitive", photos, tmp_path, steps=2))["state_dict"]
     stage = SensitiveStage(TINY)

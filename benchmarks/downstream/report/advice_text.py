@@ -22,7 +22,7 @@ def recommendation(panel: Panel) -> str:
         return f"{why} does not confirm; more images may."
     parts = [
         f"restore up to QF {max(found['qualities'])} with {name}: max_quality {found['max_quality']}, strength "
-        f"{dial(found['strength'])}.",
+        f"{strength_text(found['strength'])}.",
         f"Both halves of the images show that it helps at QF {listed(found['qualities'])}.",
     ]
     if promised:
@@ -78,7 +78,7 @@ def helps(found: dict, half: str) -> bool:
     return verdict(found, f"{half}_low", f"{half}_high") == HELPS
 
 
-def dial(strength: float | list) -> str:
+def strength_text(strength: float | list) -> str:
     """A strength, or one by QF."""
     if not isinstance(strength, list):
         return f"{strength:g}"

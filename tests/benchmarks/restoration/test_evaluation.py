@@ -48,7 +48,7 @@ def test_rows_and_per_image_values(folder, tmp_path, tiny_weights):
     assert not failures and json.loads((tmp_path / "out" / "results.json").read_text()) == content
     restorer = Restorer(tiny_weights, "cpu", max_quality=None)
     compressed = [codec.compress(image, 10) for image in originals()]
-    blind = [restorer.quality(image).value for image in compressed]
+    blind = [restorer.estimate_quality(image).value for image in compressed]
     for row, images in zip(content["rows"], (compressed, [restorer(image) for image in compressed])):
         for key, metric in (("psnr", metrics.psnr), ("ssim", metrics.ssim), ("psnrb", metrics.psnr_b)):
             expected = np.mean([metric(*pair) for pair in zip(images, originals())])
@@ -202,7 +202,7 @@ def test_blind_sweep(folder, tmp_path, tiny_weights):
     restorer = Restorer(tiny_weights, "cpu")
     errors = []
     for qf, row in zip(range(5, 100, 5), content["blind"]):
-        predicted = [restorer.quality(codec.compress(image, qf)).value for image in originals()[:2]]
+        predicted = [restorer.estimate_quality(codec.compress(image, qf)).value for image in originals()[:2]]
         errors.append(np.mean([abs(value - qf) for value in predicted]))
         assert (row["qf"], row["n_images"]) == (qf, 2)
         assert row["error"] == pytest.approx(errors[-1], abs=1e-3)

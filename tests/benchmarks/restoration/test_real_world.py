@@ -48,7 +48,7 @@ def test_both_qualities_and_the_change(pictures, tmp_path, tiny_weights):
     for row in rows:
         path = pictures / row["image"]
         pixels = np.asarray(open_image(path).convert("RGB"))
-        assert row["blind_qf"] == restorer.quality(path, blind=True).value
+        assert row["blind_qf"] == restorer.estimate_quality(path, blind=True).value
         assert row["change"] == pytest.approx(abs(restorer(pixels).astype(float) - pixels).mean(), abs=1e-3)
     assert rows[0]["header_qf"] == header(pictures / "0.jpg").quality.value and rows[2]["header_qf"] is None
     assert (tmp_path / "out" / "real-world.md").read_text().count("\n") == 5

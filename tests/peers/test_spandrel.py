@@ -56,7 +56,7 @@ def test_fbcnn_keeps_the_qf_it_predicts_and_takes_one(tmp_path):
     image = photograph(40, 56)
     blind = Restorer(path, device="cpu", max_quality=None)
     assert blind.quality(image).source == "blind"
-    low, high = (Restorer(path, device="cpu", quality=quality)(image) for quality in (5, 95))
+    low, high = (Restorer(path, device="cpu", assume_quality=quality)(image) for quality in (5, 95))
     assert (low != high).any()
 
 
@@ -84,7 +84,7 @@ def test_tiles_and_half_precision_are_ours(tmp_path):
 def test_a_quality_cannot_be_set_where_it_has_no_effect(tmp_path):
     path = saved(tmp_path / "dncnn.pth", NETWORKS["DnCNN"]())
     with pytest.raises(UsageError, match=r"dncnn\.pth.*no effect"):
-        Restorer(path, device="cpu", quality=30)
+        Restorer(path, device="cpu", assume_quality=30)
 
 
 class Evil:

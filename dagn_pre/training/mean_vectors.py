@@ -1,4 +1,4 @@
-"""Compression-sensitive vectors of whole crops at every QF: their means are what the quality dial turns to."""
+"""Compression-sensitive vectors of whole crops at every QF: their means stand in for them where a QF is set by hand."""
 
 from __future__ import annotations
 

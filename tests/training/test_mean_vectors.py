@@ -7,7 +7,7 @@ import torch
 from dagn_pre import codec
 from dagn_pre.errors import UsageError
 from dagn_pre.networks.resnet import ResNetEncoder
-from dagn_pre.training.dial import mean_vectors
+from dagn_pre.training.mean_vectors import mean_vectors
 from tests.conftest import photograph, randomised
 
 

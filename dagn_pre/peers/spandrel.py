@@ -32,7 +32,7 @@ def architectures() -> list[str]:
     return sorted(support.architecture.id for support in spandrel.MAIN_REGISTRY.architectures())
 
 
-class Foreign(RestorationModel):
+class SpandrelModel(RestorationModel):
     """A network that ``spandrel`` has built, image in, image out.
 
     A grey network restores R, G and B one by one. Larger images are cut into tiles that see 64 pixels beyond their border,
@@ -100,7 +100,7 @@ def load(path: Path) -> RestorationModel:
         raise WeightsError(f"{path}: {found} from {change} is no restorer of images as they are")
     if found == "FBCNN" and channels == (3, 3):
         return FBCNN.around(descriptor.model)
-    return Foreign(descriptor)
+    return SpandrelModel(descriptor)
 
 
 class ByChannel(nn.Module):
