@@ -26,6 +26,8 @@ def fact_pairs(environment: dict) -> Iterator[tuple[str, str]]:
     for key, value in environment.items():
         if key in ("models", "restorers"):
             yield from ((name, flat(settings)) for name, settings in value.items())
+        elif key == "max_quality" and value is None:
+            yield key, "none: restored at every QF"
         elif value is not None:
             yield key, flat(value)
 

@@ -22,7 +22,7 @@ fork = multiprocessing.get_context("fork")
 def restore(_):
     return int(restorer(picture).sum())
 def quality(_):
-    return restorer.quality(picture).value
+    return restorer.estimate_quality(picture).value
 def fresh(_):
     return int(Restorer(**options)(picture).sum())
 def shared(_):

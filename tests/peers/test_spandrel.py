@@ -55,7 +55,7 @@ def test_fbcnn_keeps_the_qf_it_predicts_and_takes_one(tmp_path):
     path = saved(tmp_path / "fbcnn.pth", randomised(FBCNN(nc=[8, 8, 8, 512], nb=2)))
     image = photograph(40, 56)
     blind = Restorer(path, device="cpu", max_quality=None)
-    assert blind.quality(image).source == "blind"
+    assert blind.estimate_quality(image).source == "blind"
     low, high = (Restorer(path, device="cpu", assume_quality=quality)(image) for quality in (5, 95))
     assert (low != high).any()
 

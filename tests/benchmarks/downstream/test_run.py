@@ -463,7 +463,7 @@ def edited(toy: Path, tmp_path: Path, *pairs: tuple[str, str]) -> Path:
         ({"subset": 2, "limit": 2}, "limit and subset both choose images"),
         ({"device": "tpu"}, "device must be auto, cpu or cuda, not tpu"),
         ({"dtype": "float8"}, "dtype must be auto, float32"),
-        ({"max_quality": 0}, "max_quality must be an integer from 1 to 101"),
+        ({"max_quality": 0}, "max_quality must be an integer from 1 to 100"),
     ],
 )
 def test_bad_options(toy, tmp_path, options, message):
