@@ -70,9 +70,9 @@ class Source:
             if channel_order == "bgr":
                 rgb = rgb.flip(0) if isinstance(rgb, Tensor) else rgb[..., ::-1]
             if data is not None:
-                told = told_by(data, rgb.permute(1, 2, 0).cpu().numpy() if isinstance(rgb, Tensor) else rgb)
-                marked |= told == RESTORED
-                known = known if marked else _settled(known, told)
+                pixels = rgb.permute(1, 2, 0).cpu().numpy() if isinstance(rgb, Tensor) else rgb
+                marked |= images.is_restored(data, pixels)
+                known = _settled(known, _header_quality(data, pixels))
             return cls(given, rgb, name or images.label(given), channel_order, known, marked, data)
         if isinstance(given, Image.Image):
             opened, name = given, name or getattr(given, "filename", "") or "image"
@@ -160,8 +160,10 @@ class Source:
 def told_by(data: bytes, rgb: np.ndarray) -> Quality | None:
     """What a file of any kind tells of pixels that were decoded from it, (H, W, 3) uint8 RGB: :data:`dagn_pre.codec.RESTORED`
     where dagn-pre made it, else a JPEG's header; None where it tells nothing, or is of another size. Never raises."""
-    if images.is_restored(data, rgb):
-        return RESTORED
+    return RESTORED if images.is_restored(data, rgb) else _header_quality(data, rgb)
+
+
+def _header_quality(data: bytes, rgb: np.ndarray) -> Quality | None:
     try:
         header = images.header(data)
     except ImageError:  # damaged, or of a format without such a header: the pixels may be from elsewhere

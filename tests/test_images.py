@@ -35,7 +35,7 @@ def opened(data: bytes) -> Image.Image:
 @pytest.mark.parametrize("name", odd_files.damaged())
 def test_a_damaged_file_is_an_image_error_that_names_it(tiny, tmp_path, name):
     (tmp_path / name).write_bytes(odd_files.damaged()[name])
-    for call in (tiny, tiny.quality, tiny.restored_before):
+    for call in (tiny, tiny.estimate_quality, tiny.restored_before):
         with pytest.raises(ImageError, match=rf"{name}: (damaged|not an image|the file is empty|0x|96x0)"):
             call(tmp_path / name)
     with pytest.raises(ImageError):

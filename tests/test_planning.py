@@ -32,7 +32,8 @@ def lazy(tiny_weights, tmp_path, monkeypatch):
 
 def test_skipping_has_a_reason(lazy, tmp_path):
     images.save(Image.fromarray(IMAGE), tmp_path / "a.png", mark=True)
-    marked = (tmp_path / "a.png").read_bytes()
+    images.save(Image.fromarray(IMAGE), tmp_path / "a.jpg", mark=True)
+    marked, marked_jpeg = ((tmp_path / f"a.{kind}").read_bytes() for kind in ("png", "jpg"))
     cases = [
         (dict(max_quality=30), dict(image=JPEG), "its QF is 30, and max_quality 30"),
         (dict(max_quality=31), dict(image=JPEG), None),
@@ -48,6 +49,8 @@ def test_skipping_has_a_reason(lazy, tmp_path):
         (dict(max_quality=None), dict(image=IMAGE[::-1].copy(), data=marked), None),
         (dict(max_quality=None), dict(image=IMAGE, known_quality=RESTORED), "dagn-pre has restored it before"),
         (dict(max_quality=None, again=True), dict(image=marked), None),
+        (dict(again=True), dict(image=marked_jpeg), "its QF is 95, and max_quality 90"),
+        (dict(again=True), dict(image=codec.decode(marked_jpeg), data=marked_jpeg), "its QF is 95, and max_quality 90"),
         (dict(again=True), dict(image=IMAGE, known_quality=RESTORED), None),
     ]
     for options, call, reason in cases:

@@ -166,7 +166,7 @@ def test_failed_work_exits_with_1_and_debug_shows_the_error(tmp_path, capsys):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_an_example(command, capsys):
     with pytest.raises(SystemExit) as exit_:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert exit_.value.code == 0 and f"dagn-pre {command}" in capsys.readouterr().out.split("example:")[1]
 
 
