@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from dagn_pre import cache, codec, models
+from dagn_pre.defaults import MAX_QUALITY
 from dagn_pre.errors import UsageError
 from dagn_pre.side_information import adapter as side_information_files
 
@@ -68,7 +69,7 @@ class Options:
 
     model: str | Path = "dagn-s"
     device: str = "auto"
-    max_quality: int | None = 90
+    max_quality: int | None = MAX_QUALITY
     strength: Strength = 1.0
     tile: int | None = None
     overlap: int | None = None

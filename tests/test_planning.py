@@ -49,8 +49,8 @@ def test_skipping_has_a_reason(lazy, tmp_path):
         (dict(max_quality=None), dict(image=IMAGE[::-1].copy(), data=marked), None),
         (dict(max_quality=None), dict(image=IMAGE, known_quality=RESTORED), "dagn-pre has restored it before"),
         (dict(max_quality=None, again=True), dict(image=marked), None),
-        (dict(again=True), dict(image=marked_jpeg), "its QF is 95, and max_quality 90"),
-        (dict(again=True), dict(image=codec.decode(marked_jpeg), data=marked_jpeg), "its QF is 95, and max_quality 90"),
+        (dict(again=True), dict(image=marked_jpeg), "its QF is 95, and max_quality 85"),
+        (dict(again=True), dict(image=codec.decode(marked_jpeg), data=marked_jpeg), "its QF is 95, and max_quality 85"),
         (dict(again=True), dict(image=IMAGE, known_quality=RESTORED), None),
     ]
     for options, call, reason in cases:

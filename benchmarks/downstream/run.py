@@ -24,6 +24,7 @@ from dagn_pre.benchmarks.downstream.hosts.runner import HostRunner
 from dagn_pre.benchmarks.downstream.inputs import RestoredInput, restored_inputs
 from dagn_pre.benchmarks.results import SETTINGS, Results
 from dagn_pre.codec import check_quality
+from dagn_pre.defaults import MAX_QUALITY
 from dagn_pre.errors import UsageError
 from dagn_pre.options import check_options
 
@@ -46,7 +47,7 @@ def run(
     cache_dir: str | Path | None = "cache",
     device: str = "auto",
     dtype: str = "auto",
-    max_quality: int | None = 90,
+    max_quality: int | None = MAX_QUALITY,
     overwrite: bool = False,
     launcher: str = "none",
 ) -> dict:

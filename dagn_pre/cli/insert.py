@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dagn_pre.cli.arguments import max_quality
+from dagn_pre.defaults import MAX_QUALITY
 from dagn_pre.errors import DagnPreError, UsageError
 
 HELP = "put the restoring into an mmdet or mmseg config and write a short config that inherits from it"
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="of a transform: cpu, cuda, cuda:N or auto (default: cpu)")
     parser.add_argument(
         "--max-quality", type=max_quality, metavar="QF", default=argparse.SUPPRESS,
-        help="leave images of this quality or better (default: 90; none: restore all)",
+        help=f"leave images of this quality or better (default: {MAX_QUALITY}; none: restore all)",
     )
     parser.add_argument(
         "--assume-quality", type=int, metavar="QF", help="restore every image as one of this quality, 1..100"

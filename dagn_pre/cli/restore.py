@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dagn_pre.cli import batch
 from dagn_pre.cli.arguments import max_quality
+from dagn_pre.defaults import MAX_QUALITY
 
 HELP = "Remove JPEG artifacts from images."
 EXAMPLE = "dagn-pre restore photos/ restored/ --max-quality 80"
@@ -27,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-quality",
         type=max_quality,
-        default=90,
+        default=MAX_QUALITY,
         metavar="QF",
-        help="leave images of this QF or more untouched (default: 90; none: restore all)",
+        help="leave images of this QF or more untouched (default: %(default)s; none: restore all)",
     )
     parser.add_argument(
         "--assume-quality",

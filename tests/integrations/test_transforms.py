@@ -194,7 +194,7 @@ def test_header_through_any_file_backend(weights, data):
 def test_blind_estimate_where_nothing_is_known(monkeypatch):
     """The shipped model has P_qf: what it estimates decides."""
     restorer = shared_restorer(model="dagn-s", device="cpu")
-    for value, restored in ((89, True), (90, False)):
+    for value, restored in ((84, True), (85, False)):
         monkeypatch.setattr(restorer.model.quality, "quality", lambda vector, value=value: torch.tensor([value]))
         assert DAGNRestore("dagn-s")(toy())["dagn_restored"] is restored
 

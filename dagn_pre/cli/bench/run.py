@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dagn_pre.cli.arguments import max_quality
+from dagn_pre.defaults import MAX_QUALITY
 from dagn_pre.errors import DagnPreError, UsageError
 
 HELP = "score a host's model on original, compressed and restored images"
@@ -51,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for model and restorer")
     parser.add_argument("--dtype", default="auto", help="of the restorer: auto, float32, bfloat16 or float16")
     parser.add_argument(
-        "--max-quality", type=max_quality, default=90, metavar="QF", help="restore below this QF; none: at every QF"
+        "--max-quality", type=max_quality, default=MAX_QUALITY, metavar="QF",
+        help="restore below this QF; none: at every QF (default: %(default)s)",
     )
     launchers = ("none", "pytorch", "slurm")
     parser.add_argument("--launcher", choices=launchers, default="none", help="who started the processes that share a cell")
