@@ -32,7 +32,7 @@ def tensor(image: np.ndarray) -> torch.Tensor:
 
 @torch.no_grad()
 def means(network: DAGN, part: str, photographs: list[np.ndarray]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The mean (scale, shift), two (C,) tensors, that a guidance gives each DAGB over photographs at the training's mix of QFs."""
+    """The mean (scale, shift), (C,) tensors, that a guidance gives each DAGB, over photographs at the training mix of QFs."""
     rng = np.random.default_rng(0)
     found = []
     for image in photographs:
