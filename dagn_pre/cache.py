@@ -77,7 +77,7 @@ def digest(image: np.ndarray, **decides) -> str:
     """
     head = json.dumps([FORMAT, image.dtype.str, image.shape, decides], sort_keys=True)
     found = hashlib.sha256(head.encode())
-    found.update(np.ascontiguousarray(image))
+    found.update(np.ascontiguousarray(image).data)
     return found.hexdigest()
 
 

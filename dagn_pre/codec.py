@@ -95,7 +95,7 @@ def encode(image: np.ndarray, quality: int, subsampling: str = "4:2:0", **option
 def encoder() -> str:
     """What :func:`encode` writes with: another version may give other bytes."""
     turbo = features.version_feature("libjpeg_turbo")
-    return f"Pillow {PIL.__version__}, libjpeg{f'-turbo {turbo}' if turbo else ' ' + features.version_codec('jpg')}"
+    return f"Pillow {PIL.__version__}, " + (f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version_codec('jpg')}")
 
 
 @contextlib.contextmanager
@@ -183,8 +183,8 @@ def quality_from_tables(tables: dict[int, list[int]] | list[list[int]]) -> Quali
     distance = np.abs(np.log(known) - np.log(found.clip(1))).mean((2, 3)).min(0)
     nearest = int(distance.argmin())
     standard = bool((known[:, nearest] == found).all((1, 2)).any())
-    both = tuple(tuple(map(int, table)) for table in (found[0], found[-1]))
-    return Quality(nearest + 1, "header", standard, both, distance=float(distance[nearest]))
+    luminance, chrominance = (tuple(map(int, table)) for table in (found[0], found[-1]))
+    return Quality(nearest + 1, "header", standard, (luminance, chrominance), distance=float(distance[nearest]))
 
 
 def given_quality(quality: int, subsampling: str | None = None) -> Quality:
@@ -213,7 +213,8 @@ def header_subsampling(image: Image.Image) -> str | None:
     (_, *luminance, _), (_, *blue, _), (_, *red, _) = image.layer
     if blue != red or not all(blue) or any(whole % part for whole, part in zip(luminance, blue)):
         return None
-    return LAYOUTS.get(tuple(whole // part for whole, part in zip(luminance, blue)))
+    across, down = (whole // part for whole, part in zip(luminance, blue))
+    return LAYOUTS.get((across, down))
 
 
 # -- the bytes of a JPEG --------------------------------------------------------------------------------------------------

@@ -26,10 +26,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from dagn_pre import codec, files
@@ -48,7 +48,8 @@ FORMATS = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bm
     JPEG_SUFFIXES, "JPEG"
 )
 OPAQUE = ("JPEG", "BMP")  # formats without alpha
-LOSSLESS = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}}  # JPEG: as far as it can
+# How each is written; JPEG without loss as far as it can.
+LOSSLESS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}}
 COLOUR_OF_MODE = {
     "1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"
 }  # fmt: skip
@@ -85,7 +86,7 @@ def label(source: object) -> str:
     return str(source) if isinstance(source, (str, Path)) else "image"
 
 
-def open_image(source: str | Path | bytes) -> Image.Image:
+def open_image(source: str | Path | bytes) -> ImageFile.ImageFile:
     """Open a file or its bytes; pixels are decoded on first use.
 
     Raises:
@@ -98,6 +99,7 @@ def open_image(source: str | Path | bytes) -> Image.Image:
             raise ImageError(f"{name}: the file is empty")
         if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS:
             _register_heif(name)
+        image: ImageFile.ImageFile | None
         try:
             image = Image.open(io.BytesIO(data))
         except Image.DecompressionBombError:
@@ -113,7 +115,7 @@ def open_image(source: str | Path | bytes) -> Image.Image:
     return image
 
 
-def _open_bare(data: bytes) -> Image.Image | None:
+def _open_bare(data: bytes) -> ImageFile.ImageFile | None:
     """The picture without its metadata, which the decoder may have stumbled over; None where that does not help."""
     bare = _bare(data)
     if bare is None:
@@ -122,7 +124,7 @@ def _open_bare(data: bytes) -> Image.Image | None:
         image = Image.open(io.BytesIO(bare))
     except Exception:
         return None
-    image.bare = True  # for Metadata.of
+    image.bare = True  # type: ignore[attr-defined]  # for Metadata.of; an image of Pillow takes any attribute
     return image
 
 
@@ -368,12 +370,13 @@ def _bits(image: Image.Image) -> int:
         return max([8, *(one.bit_length() for one in arguments if isinstance(one, int))])
     if image.format == "HEIF":
         return image.info.get("bit_depth", 8)
-    if image.format not in ("JPEG2000", "AVIF") or image.fp is None or image.fp.closed:
+    file = getattr(image, "fp", None)
+    if image.format not in ("JPEG2000", "AVIF") or file is None or file.closed:
         return 8
-    position = image.fp.tell()
-    image.fp.seek(0)
-    data = image.fp.read()
-    image.fp.seek(position)
+    position = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(position)
     if image.format == "AVIF":  # its box "av1C": four bytes, and in the third bits for 10 and for 12
         _, _, box = data.partition(b"av1C")
         flags = box[2] if len(box) > 2 else 0

@@ -146,7 +146,7 @@ def orientation(image: Image.Image) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = image.getexif().get(ORIENTATION)
+            found = image.getexif().get(ORIENTATION, 1)
     except Exception:
         return 1
     return int(found) if found in range(2, 9) else 1
@@ -155,7 +155,7 @@ def orientation(image: Image.Image) -> int:
 def digest(rgb: np.ndarray) -> str:
     """Of (H, W, 3) uint8 pixels, for a mark: hexadecimal digits."""
     found = hashlib.sha256(repr(rgb.shape).encode())
-    found.update(np.ascontiguousarray(rgb))
+    found.update(np.ascontiguousarray(rgb).data)
     return found.hexdigest()[:32]
 
 
@@ -208,7 +208,9 @@ def _iptc(image: Image.Image) -> bytes | None:
     if isinstance(image, JpegImageFile):
         return image.info.get("photoshop", {}).get(IPTC_RESOURCE)
     data = _profile(image, "iptc")
-    block = re.match(rb"(?:Photoshop 3\.0\0)?8BIM\x04\x04\0\0(....)", data or b"", re.DOTALL)
+    if data is None:
+        return None
+    block = re.match(rb"(?:Photoshop 3\.0\0)?8BIM\x04\x04\0\0(....)", data, re.DOTALL)
     return data[block.end() : block.end() + int.from_bytes(block[1], "big")] if block else data
 
 
@@ -274,40 +276,42 @@ def _ways(metadata: Metadata, format: str) -> Iterator[tuple[str, list[Way]]]:
         whole, small = lambda: {"exif": exif}, lambda: {"exif": _descriptive(_loaded(exif), LARGE, keep_orientation=True)}
         yield "EXIF", [whole, small] if format != "BMP" else []
     if xmp or (metadata.mark and format != "BMP"):
-        places = {
+        packet_places: dict[str, Callable[[bytes], dict[str, Any]]] = {
             "PNG": lambda packet: {"chunks": _text_chunk("XML:com.adobe.xmp", packet.decode(), international=True)},
             "JPEG": lambda packet: {"extra": _segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + packet)},
             "TIFF": lambda packet: {"tags": {XMP: packet}},
             "WEBP": lambda packet: {"xmp": packet},
         }
-        packets = [_marked(xmp or PACKET, metadata.mark), _marked(PACKET, metadata.mark)] if metadata.mark else [xmp]
-        yield "XMP", [functools.partial(places[format], packet) for packet in packets] if format in places else []
+        packets = [xmp or PACKET, PACKET]
+        packets = [_marked(packet, metadata.mark) for packet in packets] if metadata.mark else packets[:1]
+        place = packet_places.get(format)
+        yield "XMP", [functools.partial(place, packet) for packet in packets] if place else []
     if metadata.icc_profile:
         yield "ICC profile", [lambda: {"icc_profile": metadata.icc_profile}] if format != "BMP" else []
     if metadata.dpi and not (format == "WEBP" and exif):  # which says it as well
         yield "resolution", [lambda: {"dpi": metadata.dpi}] if format != "WEBP" else []
     if comments:
-        places = {
+        comment_places: dict[str, Way] = {
             "PNG": lambda: {"chunks": _text_chunk("Comment", "\n".join(map(_decoded, comments)))},
             "JPEG": lambda: {"extra": b"".join(_segment(codec.COM, comment) for comment in comments)},
             "TIFF": lambda: {"tags": {DESCRIPTION: "\n".join(map(_decoded, comments))}},
         }
         described = format == "TIFF" and exif and DESCRIPTION in _loaded(exif)
-        yield "comments", [places[format]] if format in places and not described else []
+        yield "comments", [comment_places[format]] if format in comment_places and not described else []
     if iptc:
         resource = b"8BIM" + struct.pack(">HHL", IPTC_RESOURCE, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
-        places = {
+        resource_places: dict[str, Way] = {
             "PNG": lambda: {"chunks": _text_chunk(PROFILE + "iptc", f"\niptc\n{len(resource):8}\n{resource.hex()}\n")},
             "JPEG": lambda: {"extra": _segment(0xED, b"Photoshop 3.0\0" + resource)},
             "TIFF": lambda: {"tags": {IPTC: iptc}},
         }
-        yield "IPTC", [places[format]] if format in places else []
+        yield "IPTC", [resource_places[format]] if format in resource_places else []
     for key, value in metadata.text.items():
-        yield f"text ({key})", [lambda key=key, value=value: {"chunks": _text_chunk(key, value)}] if format == "PNG" else []
-    for key, value in metadata.chunks.items():
+        yield f"text ({key})", [functools.partial(_text_part, key, value)] if format == "PNG" else []
+    for key, data in metadata.chunks.items():
         usual = key != "gAMA" or abs((metadata.gamma or GAMMA) - GAMMA) < 1e-4
         if format == "PNG":
-            yield "gamma", [lambda key=key, value=value: {"chunks": [(key.encode(), value)]}]
+            yield "gamma", [functools.partial(dict, chunks=[(key.encode(), data)])]
         elif not usual:
             yield "gamma", []
 
@@ -338,7 +342,7 @@ def _options(parts: dict[str, Any]) -> dict[str, Any]:
     if chunks := options.pop("chunks", None):
         options["pnginfo"] = PngInfo()
         for chunk in chunks:
-            options["pnginfo"].add(*chunk[:2])
+            options["pnginfo"].add(*chunk)
     if tags := options.pop("tags", None):
         exif = _loaded(options.get("exif", b""))
         for tag, value in tags.items():
@@ -353,7 +357,11 @@ def _text_chunk(key: str, value: str, international: bool = False) -> list[tuple
         info.add_itxt(key, value)
     else:
         info.add_text(key, value, zip=len(value) > 1024)
-    return info.chunks
+    return [chunk[:2] for chunk in info.chunks]
+
+
+def _text_part(key: str, value: str) -> dict[str, Any]:
+    return {"chunks": _text_chunk(key, value)}
 
 
 def _segment(marker: int, data: bytes) -> bytes:

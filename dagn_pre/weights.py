@@ -29,6 +29,7 @@ from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.blind_dagn import BlindDAGN
 from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.networks.dagn import DAGN
+from dagn_pre.networks.side_information import SideInformation
 from dagn_pre.protocol import RestorationModel
 
 FORMAT = "dagn-pre-weights-2"
@@ -108,7 +109,7 @@ def check_keys(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], sour
 
 def save(
     path: str | Path,
-    model: RestorationModel | DAGN,
+    model: RestorationModel | SideInformation | DAGN,
     predictor: QualityPredictor | None = None,
     card: dict | None = None,
     dtype: torch.dtype = torch.float16,
@@ -116,11 +117,14 @@ def save(
     """Write a weights file, whole or not at all; a DAGN is folded in place, and ``predictor`` is its P_qf."""
     if isinstance(model, DAGN):
         model = BlindDAGN(model, predictor)
+    config = model.config
+    if not isinstance(config, NetworkConfig):
+        raise TypeError(f"{type(model).__name__} is not one of our networks")
     tensors = {key: value.to(dtype).contiguous() for key, value in model.state_dict().items()}
     metadata = {
         "format": FORMAT,
-        "architecture": model.config.architecture,
-        "config": json.dumps(model.config.to_dict()),
+        "architecture": config.architecture,
+        "config": json.dumps(config.to_dict()),
         "card": json.dumps(card or {}),
     }
     with atomic_path(path) as temporary:

@@ -77,6 +77,8 @@ def expand(sources: Sequence[str], data_root: str | Path | None, work_dir: Path)
         if source != "demo":
             yield source, data_root
             continue
+        for config in DEMO:
+            configs.checkpoint(configs.load(config))  # an installation may not have it: said before the data are rendered
         root = Path(data_root or work_dir / "data")
         with processes.main_first():
             demo.prepare(root)

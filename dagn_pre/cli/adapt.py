@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from dagn_pre.errors import DagnPreError, ImageWarning, UsageError
 
 if TYPE_CHECKING:
-    from dagn_pre.training.adapt import Adapted
+    from dagn_pre.training.adapt import Adapted, Scale
 
 HELP = "train the restorer on for a model of yours, from images without labels; the model stays as it is"
 EXAMPLE = "dagn-pre adapt my_config.py --checkpoint my.pth --images photos/ --minutes 20 -o mine.safetensors"
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def of_config(args: argparse.Namespace) -> tuple[dict, object]:
+def of_config(args: argparse.Namespace) -> tuple[dict, Scale]:
     """The teacher that CONFIG describes, and what tells the scale of its images."""
     for name in ("module_args", "mean", "std"):
         if getattr(args, name):
@@ -117,7 +117,7 @@ def of_config(args: argparse.Namespace) -> tuple[dict, object]:
     return teacher, lambda sizes: teachers.test_scale(cfg, sizes) if fixed is None else fixed
 
 
-def of_module(args: argparse.Namespace) -> tuple[dict, object]:
+def of_module(args: argparse.Namespace) -> tuple[dict, None]:
     """The teacher that --module describes; its images keep their size unless --scale says otherwise."""
     from dagn_pre.training.configuration import parse_options
 

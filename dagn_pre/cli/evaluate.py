@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
         failures += failed
         print(real_world.markdown(rows))
     if options.json:
-        rows = measured if len(measured) > 1 else next(iter(measured.values()))
-        write_atomic(options.json, (json.dumps(rows, indent=1) + "\n").encode())
+        kept: object = measured if len(measured) > 1 else next(iter(measured.values()))
+        write_atomic(options.json, (json.dumps(kept, indent=1) + "\n").encode())
     if failures:
         print(f"{len(failures)} files could not be measured (named above)")
     return 1 if failures else 0

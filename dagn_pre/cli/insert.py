@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         splits=args.splits,
         **{**advised(args), **given},
     )
-    same = {}
+    same: dict[tuple, list[str]] = {}
     for path, *change in changes:  # most configs name one pipeline in several places
         same.setdefault(tuple(change), []).append(path)
     for (before, after), paths in same.items():

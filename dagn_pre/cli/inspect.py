@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
     def describe(path: Path) -> dict:
         info = header(path)
+        distance = info.quality.distance if info.quality else None
         row = {
             "file": str(path),
             "format": info.format,
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
             "subsampling": info.subsampling,
             "header_quality": info.quality.value if info.quality else None,
             "standard_tables": info.quality.standard if info.quality else None,
-            "table_distance": round(info.quality.distance, 3) if info.quality else None,
+            "table_distance": round(distance, 3) if distance is not None else None,
             "blind_quality": restorer.estimate_quality(path, blind=True).value,
             "restored": restorer.restored_before(path),
             "side_information": adapter.describe(path, known),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dagn_pre.networks.config import NetworkConfig
+from dagn_pre.networks.initialisation import start_at_zero
 from dagn_pre.protocol import RestorationModel
 
 
@@ -44,6 +45,7 @@ class ARCNN(RestorationModel):
         for inputs, outputs, kernel in zip(widths, widths[1:], config.kernels):
             layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
+        self.receptive_radius = sum(kernel // 2 for kernel in config.kernels)
         if config.residual:
             self.start_high_pass()
 
@@ -53,18 +55,14 @@ class ARCNN(RestorationModel):
         Artifacts are a fiftieth of the content's amplitude: behind filters that pass the content's mean, the layers after them
         die within a few hundred steps (measured: the loss stays that of the JPEG).
         """
-        convolutions = self.layers[::2]
+        convolutions = [layer for layer in self.layers if isinstance(layer, nn.Conv2d)]
         for convolution in convolutions:
+            start_at_zero(convolution)
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            nn.init.zeros_(convolution.bias)
         with torch.no_grad():
             first = convolutions[0].weight
             first.sub_(first.mean((2, 3), keepdim=True))
         nn.init.normal_(convolutions[-1].weight, std=1e-3)
-
-    @property
-    def receptive_radius(self) -> int:
-        return sum(kernel // 2 for kernel in self.config.kernels)
 
     def restore(self, x: Tensor, guidance: Sequence | None) -> Tensor:
         output = self.layers(x)

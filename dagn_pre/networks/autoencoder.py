@@ -77,6 +77,8 @@ class QualityPredictor(nn.Module):
         input (B, features), the spatial mean of E_cs; output (B, 100) logits.
     """
 
+    vectors: Tensor
+
     def __init__(self, features: int = 2048) -> None:
         super().__init__()
         self.mlp = _head(features, QUALITY_CLASSES)

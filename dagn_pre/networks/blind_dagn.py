@@ -34,28 +34,23 @@ class BlindDAGN(RestorationModel):
         self.quality = None if predictor is None else predictor.eval()
         self.config = built.config
         self.blind = self.quality_override = predictor is not None
-
-    @property
-    def receptive_radius(self) -> int:
-        return self.network.receptive_radius
-
-    @property
-    def conditioned_channels(self) -> tuple[int, ...]:
-        return self.config.widths[2::-1]
+        self.receptive_radius = built.receptive_radius
+        self.conditioned_channels = built.config.widths[2::-1]
 
     def check_quality_override(self, quality: int) -> None:
         super().check_quality_override(quality)
-        if not self.quality.vectors[quality - 1].any():
+        if self.quality is None or not self.quality.vectors[quality - 1].any():
             raise UsageError("these weights hold no mean vectors, so quality cannot be set by hand")
 
     def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Guidance:
-        assumed = {one.assumed for one in information}
-        if assumed == {None}:
+        assumed = [one.assumed for one in information if one.assumed is not None]
+        if not assumed:
             return self.network.guide(x)
-        if None in assumed:
+        if len(assumed) < len(information):
             raise ValueError("either all images of a batch have a QF set by hand or none")
-        vectors = self.quality.vectors[torch.tensor([one.assumed - 1 for one in information], device=x.device)]
-        return self.network.guide(x, vectors)
+        if self.quality is None:
+            raise ValueError("without P_qf no QF can be set by hand")
+        return self.network.guide(x, self.quality.vectors[torch.tensor(assumed, device=x.device) - 1])
 
     def condition(self, guidance: Guidance, maps: Maps) -> Guidance:
         return replace(guidance, side=maps)
@@ -69,4 +64,5 @@ class BlindDAGN(RestorationModel):
         return self.network.restore(x, guidance)
 
     def blind_quality(self, guidance: Guidance) -> Tensor | None:
-        return None if self.quality is None else self.quality.quality(guidance.sensitive_vector.float())
+        vector = guidance.sensitive_vector
+        return None if self.quality is None or vector is None else self.quality.quality(vector.float())

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dagn_pre.networks.config import NetworkConfig
+from dagn_pre.networks.initialisation import start_at_zero, start_small
 from dagn_pre.networks.resnet import ResNetEncoder
 from dagn_pre.networks.side_information import conditioned
 from dagn_pre.protocol import Maps
@@ -67,15 +68,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.branch = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-        with torch.no_grad():  # dozens of branches are summed: start each one small
-            self.branch[-1].weight.mul_(0.1)
-            self.branch[-1].bias.zero_()
+        first, last = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.branch = nn.Sequential(first, nn.BatchNorm2d(channels), nn.ReLU(inplace=True), last)
+        start_small(last, 0.1)  # dozens of branches are summed
 
     def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         branch = self.branch(x)
@@ -104,8 +99,7 @@ class Guider(nn.Module):
         )
         self.heads = nn.ModuleList(nn.Linear(hidden[1], 2 * width) for width in channels)
         for head in self.heads:
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+            start_at_zero(head)
 
     def forward(self, vector: Tensor) -> list[tuple[Tensor, Tensor]]:
         hidden = self.shared(vector)
@@ -130,8 +124,7 @@ class CrossFeatureFusion(nn.Module):
         self.value = nn.Conv1d(features, channels, 1)
         self.query = nn.Conv2d(channels, channels, 1)
         self.scale = 1 / (sum(size * size for size in bins) * channels**0.5)
-        nn.init.zeros_(self.value.weight)
-        nn.init.zeros_(self.value.bias)
+        start_at_zero(self.value)
 
     def tokens(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(B, features, h, w) -> keys and values, (B, channels, tokens) each."""
@@ -230,8 +223,7 @@ class DAGN(nn.Module):
         )
         self.tail = nn.Conv2d(widths[0], 3, 3, padding=1)
         if config.residual:  # start as the identity
-            nn.init.zeros_(self.tail.weight)
-            nn.init.zeros_(self.tail.bias)
+            start_at_zero(self.tail)
 
     @property
     def receptive_radius(self) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dagn_pre.networks.config import NetworkConfig
+from dagn_pre.networks.initialisation import start_at_zero
 from dagn_pre.networks.side_information import conditioned, window
 from dagn_pre.protocol import Maps, RestorationModel
 
@@ -26,9 +27,10 @@ class Block(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.branch = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, width, 3, padding=1)
-        )
+        first, last = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.branch = nn.Sequential(first, nn.ReLU(inplace=True), last)
+        with torch.no_grad():
+            last.weight.mul_(0.1)
 
     def forward(self, x: Tensor, pair: tuple[Tensor, Tensor | None] | None) -> Tensor:
         x = conditioned(x, pair)
@@ -53,19 +55,9 @@ class EDSR(RestorationModel):
         self.blocks = nn.ModuleList(Block(config.width) for _ in range(config.blocks))
         self.bottom = nn.Conv2d(config.width, config.width, 3, padding=1)
         self.tail = nn.Conv2d(config.width, 3, 3, padding=1)
-        with torch.no_grad():
-            for block in self.blocks:
-                block.branch[-1].weight.mul_(0.1)
-            nn.init.zeros_(self.tail.weight)
-            nn.init.zeros_(self.tail.bias)
-
-    @property
-    def receptive_radius(self) -> int:
-        return 2 * self.config.blocks + 3
-
-    @property
-    def conditioned_channels(self) -> tuple[int, ...]:
-        return (self.config.width,) * self.config.blocks
+        start_at_zero(self.tail)
+        self.receptive_radius = 2 * config.blocks + 3
+        self.conditioned_channels = (config.width,) * config.blocks
 
     def condition(self, guidance: Maps | None, maps: Maps) -> Maps:
         return maps

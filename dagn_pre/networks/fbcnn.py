@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from dagn_pre.errors import DagnPreError
 from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.protocol import ImageInformation, RestorationModel
+
+if TYPE_CHECKING:
+    from spandrel.architectures.FBCNN import FBCNN as Network
 
 WHOLE = 2048 * 2048  # pixels up to which the image is restored along with its guidance
 
@@ -59,16 +63,13 @@ class FBCNN(RestorationModel):
         super().__init__()
         self.config = config or FBCNNConfig()
         self.network = built(self.config) if network is None else network
+        blocks = self.config.blocks
+        self.receptive_radius = 2 + 4 * blocks * (1 + 2 + 4) + 4 * blocks * 8 + 14
 
     @classmethod
-    def around(cls, network: nn.Module) -> FBCNN:
+    def around(cls, network: Network) -> FBCNN:
         """The restorer with spandrel's network, as its loader gives it."""
         return cls(FBCNNConfig(tuple(network.nc), network.nb), network)
-
-    @property
-    def receptive_radius(self) -> int:
-        blocks = self.config.blocks
-        return 2 + 4 * blocks * (1 + 2 + 4) + 4 * blocks * 8 + 14
 
     def predict(self, x: Tensor, quality: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) and, to set it, (B, 1) -> (restored, (B, 1) predicted quality as in :class:`Known`)."""
@@ -76,8 +77,8 @@ class FBCNN(RestorationModel):
 
     def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Known:
         small = x.shape[-2] * x.shape[-1] <= WHOLE
-        assumed = [one.assumed for one in information]
-        if None not in assumed:
+        assumed = [one.assumed for one in information if one.assumed is not None]
+        if len(assumed) == len(information):
             return Known(torch.tensor([[1 - value / 100] for value in assumed], device=x.device), None)
         top, left = (max(0, side // 2 - 512) // 8 * 8 for side in x.shape[-2:])
         output, quality = self.predict(x if small else x[..., top : top + 1024, left : left + 1024])

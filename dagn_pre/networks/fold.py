@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+Module = TypeVar("Module", bound=nn.Module)
 
-def fold_batch_norm(module: nn.Module) -> nn.Module:
+
+def fold_batch_norm(module: Module) -> Module:
     """Fold every (Conv2d, BatchNorm2d) neighbour pair of every ``nn.Sequential`` in place; return ``module`` in eval mode.
 
     A network that is already folded is left as it is.

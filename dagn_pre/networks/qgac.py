@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from dagn_pre.networks import dct
 from dagn_pre.networks.config import NetworkConfig
+from dagn_pre.networks.initialisation import start_at_zero
 from dagn_pre.protocol import ImageInformation, RestorationModel, stacked_tables
 
 SCALE = 4.0  # coefficients of planes in [-0.5, 0.5] lie in [-4, 4]
@@ -156,8 +157,7 @@ class LumaNet(nn.Module):
         self.fusion = nn.Sequential(
             *per_frequency(3 * planes, each), *per_frequency(each, each), *per_frequency(each, 1, activation=False)
         )
-        nn.init.zeros_(self.fusion[-1].weight)  # start as the identity
-        nn.init.zeros_(self.fusion[-1].bias)
+        start_at_zero(self.fusion[-1])  # the network starts as the identity
 
     def forward(self, coefficients: Tensor, table: Tensor) -> Tensor:
         first = self.first(coefficients, table)
@@ -218,13 +218,10 @@ class QGAC(RestorationModel):
         self.config = config = config or QGACConfig()
         self.luma = LumaNet(config)
         self.chroma = ChromaNet(config)
-
-    @property
-    def receptive_radius(self) -> int:
-        rrdb = 15 * self.config.depth  # in blocks
+        rrdb = 15 * config.depth  # in blocks
         luma = 3 * rrdb + 5
         chroma = 3 * rrdb + 2  # one RRDB at twice the block size
-        return 8 * (luma + chroma + 1)
+        self.receptive_radius = 8 * (luma + chroma + 1)
 
     def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Tables:
         halved = torch.tensor([one.subsampling == "4:2:0" for one in information], device=x.device)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dagn_pre.networks.config import NetworkConfig
+from dagn_pre.networks.initialisation import start_small
 from dagn_pre.protocol import Maps
 
 SYMBOLS = 16
@@ -101,6 +102,7 @@ class CausalConv2d(nn.Conv2d):
     """5x5 over the twelve symbols above and to the left alone; zero outside the image."""
 
     SIZE = 5
+    mask: Tensor
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, self.SIZE, padding=self.SIZE // 2)
@@ -151,12 +153,11 @@ class ArtifactMapping(nn.Module):
         width = config.mapping
         self.before = nn.Conv2d(SYMBOLS, width, 3, padding=1)
         self.after = nn.Conv2d(width, width, 3, padding=1)
-        self.heads = nn.ModuleList(nn.Conv2d(width, channels * (1 + config.shift), 1) for channels in config.channels)
+        heads = [nn.Conv2d(width, channels * (1 + config.shift), 1) for channels in config.channels]
+        for head in heads:
+            start_small(head, 0.03)  # near neutral: symbols that harm from the start are never chosen again
+        self.heads = nn.ModuleList(heads)
         self.shift = config.shift
-        with torch.no_grad():
-            for head in self.heads:  # near neutral: symbols that harm from the start are never chosen again
-                head.weight.mul_(0.03)
-                head.bias.zero_()
 
     def forward(self, symbols: Tensor) -> Maps:
         x = F.leaky_relu(self.before(symbols), 0.1)
@@ -171,11 +172,12 @@ def conditioned(x: Tensor, pair: tuple[Tensor, Tensor | None] | None) -> Tensor:
     """A layer's input (B, C, H, W), multiplied, and shifted where there is a shift, by a pair of maps; None leaves it."""
     if pair is None:
         return x
-    factor, shift = (
-        part if part is None else F.interpolate(part.to(x.dtype), x.shape[-2:], mode="bilinear", align_corners=False)
-        for part in pair
-    )
-    return x * factor if shift is None else torch.addcmul(shift, x, factor)
+
+    def upsampled(part: Tensor) -> Tensor:
+        return F.interpolate(part.to(x.dtype), x.shape[-2:], mode="bilinear", align_corners=False)
+
+    factor, shift = pair
+    return x * upsampled(factor) if shift is None else torch.addcmul(upsampled(shift), x, upsampled(factor))
 
 
 def window(maps: Maps, top: int, left: int, height: int, width: int) -> Maps:
@@ -184,7 +186,9 @@ def window(maps: Maps, top: int, left: int, height: int, width: int) -> Maps:
     Upsampled they differ from the whole image's up to 4 pixels from the crop's border, which a tile's overlap takes in.
     """
     rows, columns = (slice(start // MAPPED, (start + size) // MAPPED) for start, size in ((top, height), (left, width)))
-    return [tuple(part if part is None else part[..., rows, columns] for part in pair) for pair in maps]
+    return [
+        (factor[..., rows, columns], None if shift is None else shift[..., rows, columns]) for factor, shift in maps
+    ]
 
 
 class SideInformation(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ class Deblock(RestorationModel):
         """(H, W, 3) uint8 -> the same."""
         graph = self.av.filter.Graph()
         frame = self.av.VideoFrame.from_ndarray(rgb, "rgb24")
-        source = graph.add_buffer(width=frame.width, height=frame.height, format="rgb24", time_base="1/1")
+        source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1))
         planar = graph.add("format", "gbrp")  # the filter takes planes; the change of order loses nothing
         deblock = graph.add("deblock", f"filter={self.strength}:block=8")
         packed = graph.add("format", "rgb24")
@@ -60,7 +61,7 @@ class Deblock(RestorationModel):
             one.link_to(other)
         graph.configure()
         source.push(frame)
-        return sink.pull().to_ndarray()
+        return graph.vpull().to_ndarray()
 
 
 class LibJPEG(RestorationModel):
@@ -98,8 +99,10 @@ class LibJPEG(RestorationModel):
         """(H, W, 3) uint8 RGB.
 
         Raises:
-            ImageError: CMYK.
+            ImageError: CMYK, or no file.
         """
+        if information.data is None:
+            raise ImageError(f"{information.name}: libjpeg decodes a file, and there is none")
         with tempfile.TemporaryDirectory() as folder:  # jpeglib reads files alone
             path = Path(folder) / "image.jpg"
             path.write_bytes(information.data)

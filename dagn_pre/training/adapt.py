@@ -27,6 +27,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hooks import Hook
+from torch import Tensor
 
 from dagn_pre import images as files
 from dagn_pre.errors import ConfigError, ImageError, UsageError
@@ -358,11 +359,14 @@ class Progress(Hook):
     priority = "LOWEST"
 
     def __init__(self, tell: Callable[[str], None]) -> None:
-        self.tell, self.first, self.last, self.loss, self.shown = tell, None, None, None, 0.0
+        self.tell, self.shown = tell, 0.0
+        self.first: float | None = None
+        self.last: float | None = None
+        self.loss: float | None = None
 
     def before_train(self, runner: StageRunner) -> None:
         kept = next(hook for hook in runner.hooks if isinstance(hook, KeepBest))
-        if kept.first is not None:  # a run that is continued
+        if kept.first is not None and kept.best is not None:  # a run that is continued
             self.first, self.last = runner.stage.score(kept.first), kept.best["score"]
 
     def line(self, runner: StageRunner) -> str:
@@ -379,14 +383,14 @@ class Progress(Hook):
             parts.append(f"held-out agreement {self.last:.1%} ({self.first:.1%} at first)")
         return ", ".join(parts)
 
-    def after_train_iter(self, runner: StageRunner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(self, runner: StageRunner, batch_idx: int, data_batch: Sequence[Tensor], outputs: dict) -> None:
         loss = outputs["loss"].item()
         self.loss = loss if self.loss is None else 0.95 * self.loss + 0.05 * loss
         if sys.stderr.isatty() and time.monotonic() - self.shown > 1:
             self.shown = time.monotonic()
             print(f"\r{self.line(runner)}\033[K", end="", file=sys.stderr, flush=True)
 
-    def after_val_epoch(self, runner: StageRunner, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: StageRunner, metrics: dict[str, float]) -> None:
         self.last = runner.stage.score(metrics)
         self.first = self.last if self.first is None else self.first
         if sys.stderr.isatty():

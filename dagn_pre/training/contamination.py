@@ -63,10 +63,13 @@ class Report:
         )
 
 
+TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+
+
 def orientations(image: Image.Image) -> list[Image.Image]:
     """The eight flips and quarter turns."""
-    turned = [image, *(image.transpose(turn) for turn in (Image.ROTATE_90, Image.ROTATE_180, Image.ROTATE_270))]
-    return turned + [each.transpose(Image.FLIP_LEFT_RIGHT) for each in turned]
+    turned = [image, *(image.transpose(turn) for turn in TURNS)]
+    return turned + [each.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for each in turned]
 
 
 def fingerprint(image: Image.Image) -> np.ndarray:

@@ -180,8 +180,12 @@ class JPEGPairs(Pairs):
             compressed = codec.compress(np.ascontiguousarray(before[window]), quality, subsampling)
         else:
             compressed = codec.compress(crop, quality, subsampling)[window]
-        pair = (torch.from_numpy(array.transpose(2, 0, 1).copy()) for array in (compressed, crop[window]))
-        return *pair, quality
+        return channels_first(compressed), channels_first(crop[window]), quality
+
+
+def channels_first(image: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) -> (3, H, W), a copy."""
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 
 class StepBatches(Sampler):
@@ -226,4 +230,4 @@ class ValidationPairs(Pairs):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, int]:
         compressed, original, quality = self.items[index]
-        return *(torch.from_numpy(array.transpose(2, 0, 1).copy()) for array in (compressed, original)), quality
+        return channels_first(compressed), channels_first(original), quality

@@ -11,7 +11,7 @@ from dagn_pre import __version__, architectures, models, weights
 from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.blind_dagn import BlindDAGN
-from dagn_pre.networks.dagn import DAGN
+from dagn_pre.networks.dagn import DAGN, DAGNConfig
 from dagn_pre.networks.side_information import SideInformation, SideInformationConfig
 from dagn_pre.protocol import RestorationModel
 from dagn_pre.training import checkpoint
@@ -37,6 +37,7 @@ def export(source: str | Path, output: str | Path, dtype: str = "float16") -> Pa
         raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: the output must end in .safetensors")
+    model: RestorationModel | SideInformation
     if Path(source).suffix == ".safetensors":
         model, metadata = weights.load(Path(source))
         card = metadata.card
@@ -69,28 +70,29 @@ def _card(state: dict) -> dict:
 
 def _restorer(source: str | Path, state: dict) -> RestorationModel:
     config = architectures.config(state.get("architecture", "dagn"), state["network"])
+    if not isinstance(config, DAGNConfig):
+        model = architectures.build(config)
+        _fill({"model": model}, source, state)
+        return model.eval()
     # Of a DAGN the stage trains the network before its batch norm is folded, and P_qf beside it.
-    parts = torch.nn.ModuleDict()
-    if config.architecture == "dagn":
-        parts["network"] = DAGN(config)
-        if config.sensitive:
-            parts["predictor"] = QualityPredictor(parts["network"].encoder_cs.out_channels)
-    else:
-        parts["model"] = architectures.build(config)
+    network = DAGN(config)
+    predictor = QualityPredictor(network.encoder_cs.out_channels) if config.sensitive else None
+    _fill({"network": network} if predictor is None else {"network": network, "predictor": predictor}, source, state)
+    return BlindDAGN(network, predictor)
+
+
+def _fill(parts: dict[str, torch.nn.Module], source: str | Path, state: dict) -> None:
+    """Load a stage's weights into its modules; raises WeightsError where they do not fit."""
+    stage = torch.nn.ModuleDict(parts)
     name = f"{source}: a checkpoint of stage {state['stage']}, for export,"
-    weights.check_keys(parts.state_dict(), state["state_dict"], name)
-    parts.load_state_dict(state["state_dict"])
-    if config.architecture != "dagn":
-        return parts["model"].eval()
-    return BlindDAGN(parts["network"], parts["predictor"] if config.sensitive else None)
+    weights.check_keys(stage.state_dict(), state["state_dict"], name)
+    stage.load_state_dict(state["state_dict"])
 
 
 def _semantic(source: str | Path, state: dict) -> tuple[RestorationModel, dict]:
     settings = json.loads(state["config"])
     model = models.load(settings["trunk"]).model  # its shape: the weights are the checkpoint's
-    stage = torch.nn.ModuleDict({"model": model})
-    weights.check_keys(stage.state_dict(), state["state_dict"], f"{source}: a checkpoint of stage semantic, for export,")
-    stage.load_state_dict(state["state_dict"])
+    _fill({"model": model}, source, state)
     card = {**_card(state), "trunk": models.fingerprint(settings["trunk"]), "teachers": list(settings["teachers"])}
     return model, card | ({"metrics_before": state["first"]} if "first" in state else {})
 

@@ -243,7 +243,7 @@ class KeepBest(Hook):
     def before_train(self, runner: StageRunner) -> None:
         self._end(runner)  # a run that had ended is continued
 
-    def after_val_epoch(self, runner: StageRunner, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: StageRunner, metrics: dict[str, float]) -> None:
         score = runner.stage.score(metrics)
         if self.best is None or score > self.best["score"]:
             state = {name: tensor.detach().cpu().clone() for name, tensor in runner.stage.state_dict().items()}

@@ -12,12 +12,13 @@ from dagn_pre import architectures, codec
 from dagn_pre.networks import dct
 from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.networks.dmcnn import DMCNN
+from dagn_pre.networks.fbcnn import FBCNN
 from dagn_pre.networks.qgac import QGAC, Tables
 from dagn_pre.protocol import RestorationModel
 from dagn_pre.training.side_information import SCALE
 from dagn_pre.training.stages import Stage
 
-Loss = Callable[[RestorationModel, Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+Estimate = tuple[Tensor, dict[str, Tensor]]  # the restored images, and the losses
 
 MULTI_SCALE = 0.618  # DMCNN's theta: the weight of the estimate at half the resolution, its square that at a quarter
 DCT_WEIGHT = 0.9  # DMCNN's lambda: the weight of the DCT branch's estimate
@@ -29,19 +30,19 @@ def tables_of(quality: Tensor) -> Tensor:
     return torch.from_numpy(codec.standard_tables()).to(quality.device)[quality - 1].float()
 
 
-def plain(model: RestorationModel, compressed: Tensor, original: Tensor, quality: Tensor):
+def plain(model: RestorationModel, compressed: Tensor, original: Tensor, quality: Tensor) -> Estimate:
     """L1 on pixels."""
     output = model.restore(compressed, None)
     return output, {"loss_pixels": F.l1_loss(output.float(), original)}
 
 
-def squared(model: RestorationModel, compressed: Tensor, original: Tensor, quality: Tensor):
+def squared(model: RestorationModel, compressed: Tensor, original: Tensor, quality: Tensor) -> Estimate:
     """MSE, the D of side information's stage, for its comparison with the same network without: L1 costs PSNR."""
     output = model.restore(compressed, None)
     return output, {"loss_pixels": SCALE * 255**2 * F.mse_loss(output.float(), original)}
 
 
-def dmcnn(model: DMCNN, compressed: Tensor, original: Tensor, quality: Tensor):
+def dmcnn(model: DMCNN, compressed: Tensor, original: Tensor, quality: Tensor) -> Estimate:
     """L1, as for nearly all here, on three scales and on the DCT branch's estimate (Sec. 2.4, which has L2), in YCbCr."""
     target = dct.to_ycbcr(original)
     estimate, (full, half, quarter) = model.scales(compressed, tables_of(quality)[:, 0])
@@ -54,21 +55,27 @@ def dmcnn(model: DMCNN, compressed: Tensor, original: Tensor, quality: Tensor):
     }
 
 
-def qgac(model: QGAC, compressed: Tensor, original: Tensor, quality: Tensor):
+def qgac(model: QGAC, compressed: Tensor, original: Tensor, quality: Tensor) -> Estimate:
     """L1 on pixels; the paper's regression stage adds 0.05 of SSIM, which is left out here as for the others."""
     halved = torch.ones(len(quality), dtype=torch.bool, device=quality.device)
     output = model.restore(compressed, Tables(tables_of(quality), halved))
     return output, {"loss_pixels": F.l1_loss(output, original)}
 
 
-def fbcnn(model: RestorationModel, compressed: Tensor, original: Tensor, quality: Tensor):
+def fbcnn(model: FBCNN, compressed: Tensor, original: Tensor, quality: Tensor) -> Estimate:
     """L1 on pixels and on the predicted QF (eq. 5)."""
     output, predicted = model.predict(compressed)
     error = F.l1_loss(predicted.float()[:, 0], 1 - quality.float() / 100)
     return output, {"loss_pixels": F.l1_loss(output.float(), original), "loss_quality": QUALITY_WEIGHT * error}
 
 
-LOSSES: dict[str, Loss] = {"arcnn": plain, "dmcnn": dmcnn, "qgac": qgac, "fbcnn": fbcnn, "edsr": squared}
+LOSSES: dict[str, Callable[..., Estimate]] = {  # of the architecture's model, and of the arguments of Stage.losses
+    "arcnn": plain,
+    "dmcnn": dmcnn,
+    "qgac": qgac,
+    "fbcnn": fbcnn,
+    "edsr": squared,
+}
 
 
 class PeerStage(Stage):

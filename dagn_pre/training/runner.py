@@ -124,7 +124,9 @@ class StageRunner(Runner):
             raise UsageError("patience needs images to validate on")
         if not resume and checkpoint.latest(work_dir):
             raise UsageError(f"{work_dir} holds checkpoints of another run; continue it with --resume or choose another folder")
-        self.photographs, self.metrics, self.history = photographs, {}, {}
+        self.photographs = photographs
+        self.metrics: dict[str, float] = {}
+        self.history: dict[str, dict] = {}
         join_processes(launcher)
         rank, processes = get_dist_info()
         group = config.batch * processes
@@ -269,6 +271,9 @@ class StageRunner(Runner):
         self.call_hook("before_save_checkpoint", checkpoint=state)
         path = checkpoint.write(Path(self.work_dir), state, self.cfg.keep)
         self.logger.info(f"wrote {path}")
+
+    _has_loaded: bool  # mmengine's
+    _resume: bool
 
     def load_or_resume(self) -> None:
         if self._has_loaded:

@@ -79,7 +79,7 @@ class SemanticStage(Stage):
         if unknown := set(judges) - set(teachers):
             raise ConfigError(f"judges: {', '.join(sorted(unknown))} is none of the teachers {', '.join(teachers)}")
         teaching = [name for name in teachers if name not in judges]
-        if not teaching:
+        if teachers and not teaching:
             raise ConfigError("judges: all of the teachers are, so that none teaches")
         if per_step is not None and not 1 <= per_step <= len(teaching):
             raise ConfigError(f"per_step must lie in 1..{len(teaching)}, the teachers' number, or be None, not {per_step!r}")
@@ -92,7 +92,9 @@ class SemanticStage(Stage):
             parameter.requires_grad_(name not in held)
         super().__init__({"model": model}, **options)
         # Not among the stage's modules: checkpoints hold what learns, and the teachers are files of their own.
-        self._teachers = Frozen((name, one.to(memory_format=self.data_preprocessor.layout)) for name, one in made.items())
+        for teacher in made.values():
+            teacher.to(memory_format=self.data_preprocessor.layout)  # type: ignore[call-overload]  # which torch's types lack
+        self._teachers = Frozen(made)
         self._described = {name: making.describe(spec) for name, spec in teachers.items()}
         self.weights, self.teaching = shares, teaching
         self.lambda_pixels, self.power, self.by_channel, self.per_step = lambda_pixels, power, by_channel, per_step
@@ -173,9 +175,9 @@ class SemanticStage(Stage):
             aim, jpeg, output = map(teacher, seen)
             before, after = (self.distance(name, found, aim) for found in (jpeg, output))
             measured[f"distance_{name}"] = (after / before.clamp_min(1e-12)).item()
-            if (agreement := making.same(teacher, output, aim)) is not None:
-                measured[f"same_{name}"] = agreement.item()
-                measured[f"same_JPEG_{name}"] = making.same(teacher, jpeg, aim).item()
+            for whose, found in (("", output), ("JPEG_", jpeg)):
+                if (agreement := making.same(teacher, found, aim)) is not None:
+                    measured[f"same_{whose}{name}"] = agreement.item()
         return measured
 
     def score(self, metrics: Mapping[str, float]) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import barrier
 
+from dagn_pre.errors import TrainingError
 from dagn_pre.training import checkpoint
 from dagn_pre.training.data import load_photographs, patch_schedule
 from dagn_pre.training.processes import join_processes
@@ -36,7 +37,10 @@ def train_stage(config: Config, work_dir: Path, resume: bool = False, launcher: 
         runner.logger.info(f"left out: {line}")
     runner.train()
     barrier()  # the others wait until the first process has written
-    return checkpoint.latest(work_dir)
+    done = checkpoint.latest(work_dir)
+    if done is None:
+        raise TrainingError(f"{work_dir}: the training has ended, and there is no checkpoint of it")
+    return done
 
 
 def train_stages(stages: dict[str, Config], folders: dict[str, Path], resume: bool = False, launcher: str = "none") -> Path:

@@ -173,7 +173,7 @@ def high_pass_stem(encoder: ResNetEncoder) -> None:
     Artifacts are a fiftieth of the content's amplitude; filters that pass any of the content never find them (measured: the
     QF error stays at chance, 36, after 400 steps, against 18 after 300 with these).
     """
-    weight = encoder.stem[0].weight
+    weight = encoder.stem.get_parameter("0.weight")
     high_pass = torch.full((1, 1, 3, 3), -1 / 9)
     high_pass[..., 1, 1] += 1
     with torch.no_grad():
@@ -292,15 +292,16 @@ class RestorationStage(Stage):
             UsageError: a source that is needed is not named.
             WeightsError: a checkpoint that is missing, damaged, of another stage, or of another shape.
         """
-        history = {}
+        history: dict[str, dict] = {}
         for name, encoder in self.encoders().items():
-            if not sources.get(name):
+            source = sources.get(name)
+            if not source:
                 raise UsageError(f"stage dagn needs {name}_from, a checkpoint of stage {name}; or train joint or end_to_end")
-            state = checkpoint.read(sources[name])
+            state = checkpoint.read(source)
             with torch.device("meta"):
                 expected = STAGES[name](self.network.config).state_dict()
             found = state["state_dict"]
-            weights.check_keys(expected, found, f"{sources[name]}: a checkpoint of stage {state['stage']}, for {name}_from,")
+            weights.check_keys(expected, found, f"{source}: a checkpoint of stage {state['stage']}, for {name}_from,")
             part = "auto_encoder.encoder."
             encoder.load_state_dict({k.removeprefix(part): v for k, v in found.items() if k.startswith(part)})
             if name == "sensitive":
@@ -347,7 +348,7 @@ def blocking(images: Tensor) -> Tensor:
     """
     weights = images.new_tensor([0.299, 0.587, 0.114]) * 219 / 255  # ITU-R BT.601, as the metric's Y
     luma = torch.einsum("bchw,c->bhw", images, weights)
-    total = 0
+    total = images.new_zeros(())
     for dim in (1, 2):
         steps = luma.diff(dim=dim).square().mean(3 - dim)
         phases = torch.stack([steps[:, phase::8].mean(1) for phase in range(8)], 1)

@@ -13,6 +13,7 @@ Detectors and segmenters of OpenMMLab: ``dagn_pre.integrations.openmmlab.teacher
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import json
@@ -53,6 +54,9 @@ class Teacher(nn.Module):
     Raises:
         ConfigError: no layers, or a layer that the network does not have; those that it has are named.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -115,6 +119,7 @@ def maps(output: object, name: str) -> dict[str, Tensor]:
     """{name: tensor} of all float tensors in nested tuples, lists and dictionaries; ``name.0.1`` of what is nested."""
     if isinstance(output, Tensor):
         return {name: output} if output.is_floating_point() else {}
+    items: Iterable[tuple[object, object]]
     if isinstance(output, Mapping):
         items = output.items()
     elif isinstance(output, (tuple, list)):
@@ -136,17 +141,17 @@ def distance(found: Mapping[str, Tensor], target: Mapping[str, Tensor], power: i
     Returns:
         A float32 scalar; 0 for equal features.
     """
-    total = 0
+    distances = []
     for name, aim in target.items():
         aim = aim.float()
         error, energy = (found[name].float() - aim).abs().pow(power), aim.abs().pow(power)
         if by_channel:
             dims = [0, *range(2, aim.ndim)]
             energy = energy.mean(dims)
-            total = total + (error.mean(dims) / (energy + FLOOR * energy.mean()).clamp_min(1e-12)).mean()
+            distances.append((error.mean(dims) / (energy + FLOOR * energy.mean()).clamp_min(1e-12)).mean())
         else:
-            total = total + error.mean() / energy.mean().clamp_min(1e-12)
-    return total / len(target)
+            distances.append(error.mean() / energy.mean().clamp_min(1e-12))
+    return added(distances) / len(target)
 
 
 def same(teacher: Teacher, found: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor | None:
@@ -161,7 +166,12 @@ def same(teacher: Teacher, found: Mapping[str, Tensor], target: Mapping[str, Ten
     if teacher.exclusive and all(target[name].shape[1] > 1 for name in names):
         return torch.cat([(found[name].argmax(1) == target[name].argmax(1)).float().flatten() for name in names]).mean()
     pairs = [(found[name].float().sigmoid(), target[name].float().sigmoid()) for name in names]
-    return sum(torch.minimum(a, b).sum() for a, b in pairs) / sum(torch.maximum(a, b).sum() for a, b in pairs)
+    return added(torch.minimum(a, b).sum() for a, b in pairs) / added(torch.maximum(a, b).sum() for a, b in pairs)
+
+
+def added(values: Iterable[Tensor]) -> Tensor:
+    """The sum of one scalar or more, from the first on."""
+    return functools.reduce(torch.add, values)
 
 
 def not_finite(found: Mapping[str, Tensor]) -> str | None:
@@ -190,10 +200,11 @@ def build(name: str, spec: Mapping) -> Teacher:
     """
     options = {key: value for key, value in spec.items() if key not in ("kind", "weight")}
     kind = spec.get("kind")
-    if ":" not in (KINDS.get(kind) or str(kind)):
+    maker = KINDS.get(str(kind), str(kind))
+    if ":" not in maker:
         raise ConfigError(f"teacher {name}: kind must be one of {', '.join(KINDS)}, or package:function, not {kind!r}")
     try:
-        teacher = called(KINDS.get(kind) or str(kind), options).to(get_device())
+        teacher = called(maker, options).to(get_device())
         if not isinstance(teacher, Teacher):
             raise ConfigError(f"{kind} makes a {type(teacher).__name__}, not a Teacher")
         check_gradients(teacher)

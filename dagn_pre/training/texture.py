@@ -95,7 +95,7 @@ def train(photographs: Sequence[np.ndarray], steps: int, seed: int = 0, progress
     classifier = nn.Sequential(
         network, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(network.out_channels, len(photographs))
     )
-    classifier.to(memory_format=torch.channels_last)
+    classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # which torch's types lack
     optimiser = torch.optim.AdamW(classifier.parameters(), 2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.06)
     for _ in tqdm(range(steps), desc="texture", unit="step", disable=not progress):

@@ -139,7 +139,24 @@ def checkpoint(cfg: Config, given: str | None = None) -> Path:
     wanted = given or cfg.get("checkpoint")
     if not wanted:
         raise ConfigError(f"config {name(cfg)} names no checkpoint: give one with --checkpoint")
-    return checkpoints.find(wanted, () if given else (Path(cfg.filename).parent, WEIGHTS))
+    return checkpoints.find(wanted) if given else find_checkpoint(wanted, Path(cfg.filename).parent)
+
+
+def find_checkpoint(source: str, folder: Path) -> Path:
+    """The file that a config's ``checkpoint`` or ``load_from`` names: a URL, a path, in ``folder``, or one of ours.
+
+    Raises:
+        ConfigError: no such file; one of ours in an installation, which comes without them.
+    """
+    try:
+        return checkpoints.find(source, (folder, WEIGHTS))
+    except ConfigError as error:
+        if CONFIGS.joinpath(source).with_suffix(".py").is_file():  # ours are named after the configs
+            raise ConfigError(
+                f"checkpoint {source} is not part of an installed dagn-pre: work in a checkout of its repository, or copy "
+                f"benchmarks/weights/{source} from there to {WEIGHTS}"
+            ) from error
+        raise
 
 
 def check_data(cfg: Config) -> list[Path]:

@@ -17,7 +17,6 @@ from mmengine.runner import Runner
 from dagn_pre.benchmarks import demo
 from dagn_pre.benchmarks.downstream.hosts import configs
 from dagn_pre.files import atomic_path
-from dagn_pre.integrations.openmmlab import checkpoints
 
 
 def relocated(cfg: Config, root: Path) -> Config:
@@ -43,7 +42,7 @@ def ready(source: str, work_dir: Path, data_root: str | Path | None = None) -> C
     if data_root is not None:
         cfg = relocated(cfg, Path(data_root).absolute())
     if cfg.get("load_from"):
-        cfg.load_from = str(checkpoints.find(cfg.load_from, (work_dir, configs.WEIGHTS)))
+        cfg.load_from = str(configs.find_checkpoint(cfg.load_from, work_dir))
     cfg.work_dir = str(work_dir / source)
     return cfg
 
