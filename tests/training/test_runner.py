@@ -16,6 +16,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 from dagn_pre import codec, metrics, models, weights
 from dagn_pre.errors import ConfigError, TrainingError, UsageError, WeightsError
+from dagn_pre.networks.dagn import DAGNConfig
 from dagn_pre.training import checkpoint
 from dagn_pre.training.configuration import load_stages, parse_options
 from dagn_pre.training.data import JPEGPairs, load_photographs
@@ -312,10 +313,10 @@ def test_configs_are_read_by_name_and_checked(tmp_path):
 def test_shipped_dagn_configs_are_the_registered_networks():
     for name in ("insensitive", "sensitive", "dagn"):
         stage = load_stages(f"dagn/{name}")[name]
-        assert models.DAGNConfig.from_dict(stage.network.to_dict()) == models.get("dagn").config and stage.amp == "bf16"
+        assert DAGNConfig.from_dict(stage.network.to_dict()) == models.get("dagn").config and stage.amp == "bf16"
         compact = load_stages(f"dagn-s/{name}")[name]
         assert not compact.end_to_end
-        assert models.DAGNConfig.from_dict(compact.network.to_dict()) == models.get("dagn-s").config
+        assert DAGNConfig.from_dict(compact.network.to_dict()) == models.get("dagn-s").config
 
 
 def test_the_end_to_end_variant_is_stage_2_without_stage_1():
