@@ -323,6 +323,7 @@ def test_a_terminated_command_leaves_no_partial_file(tmp_path, model, number):
         Image.open(path).load()
 
 
+@pytest.mark.slow
 def test_terminating_is_as_before_once_a_command_has_ended(tmp_path):
     former = signal.getsignal(signal.SIGTERM)
     assert main(["models", "--json"]) == 0
