@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint
+.PHONY: help install demo test test-fast lint
 
 INSTALLED := .venv/.installed
 # One thread per core; idle ones sleep instead of spinning, which matters on small machines.
@@ -9,7 +9,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 help:
 	@echo "make demo     the demo: two models, each also fine-tuned on JPEGs; original, JPEG and dagn-s at QF 10 to 90, into work_dirs/demo"
 	@echo "make test     the test suite; installs Chromium where there is none, for the page of dagn-pre bench run"
-	@echo "make lint     ruff, and import-linter on the walls between rooms"
+	@echo "make test-fast  the part of it that takes neither OpenMMLab nor a browser, in two minutes"
+	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make install  what the others need, into .venv (they call it themselves)"
 
 $(INSTALLED): setup.py pyproject.toml constraints.txt tools/install.sh
@@ -21,10 +22,15 @@ install: $(INSTALLED)
 demo: $(INSTALLED)
 	.venv/bin/dagn-pre bench run demo --work-dir work_dirs/demo
 
+# Some tests measure on real images, in the folder DAGN_PRE_DATA; where it is not set they are left out, by name.
 test: $(INSTALLED)
 	tools/browser.sh
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(if $(DAGN_PRE_DATA),,-m "not data")
+
+test-fast: $(INSTALLED)
+	.venv/bin/python -m pytest -m "not slow and not openmmlab and not data"
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check .
+	.venv/bin/mypy
 	.venv/bin/lint-imports

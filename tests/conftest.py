@@ -1,4 +1,4 @@
-"""Shared fixtures. Nothing is downloaded; real data comes from the folder that DAGN_PRE_DATA names."""
+"""Shared fixtures, and marks by what a test needs. Nothing is downloaded; real data lie in the folder DAGN_PRE_DATA."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from dagn_pre import weights
 from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
+from tests.hosts import need_hosts
 
 TINY = DAGNConfig(
     widths=(4, 8, 8, 8),
@@ -29,13 +30,26 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where tests that need OpenMMLab are deselected, their files are not even imported: it need not be installed."""
+    return True if "not openmmlab" in config.option.markexpr and need_hosts(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark ``openmmlab`` and ``data``, so that no list of them can be out of date; ``slow`` is written at the tests."""
+    for item in items:
+        if need_hosts(item.path):
+            item.add_marker("openmmlab")
+        if isinstance(item, pytest.Function) and "real_data" in item.fixturenames:
+            item.add_marker("data")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real images. Without DAGN_PRE_DATA the few tests that measure on them are skipped, and pytest says so;
-    with it (CI always sets it) a missing folder is a failure."""
+    """The folder of real images; tests that ask for it are marked ``data``, and fail where there is none."""
     root = os.environ.get("DAGN_PRE_DATA")
     if not root:
-        pytest.skip("measures on real images; set DAGN_PRE_DATA to the folder that holds LIVE1, COCO, ...")
+        pytest.fail("set DAGN_PRE_DATA to the folder that holds LIVE1, COCO, ..., or leave these tests out: -m 'not data'")
     assert (Path(root) / "LIVE1").is_dir(), f"DAGN_PRE_DATA={root} holds no LIVE1"
     return Path(root)
 

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SETUP = """
 import concurrent.futures, multiprocessing, os, signal, sys
 import numpy as np, torch

@@ -6,6 +6,7 @@ import fuzz
 import pytest
 
 
+@pytest.mark.slow
 def test_mutated_files_end_nothing():
     counts, failures = fuzz.run(300, seed=2026, processes=1)
     assert not failures, "\n".join(map(str, failures))

@@ -7,21 +7,21 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from dagn_pre import Restorer, codec
 from dagn_pre.cli.main import COMMANDS
+from tests.conftest import photograph
 
 ROOT = Path(__file__).parents[1]
 HOSTS = {"mmcv", "mmdet", "mmseg", "mmengine", "cv2"}
 EXTRAS = {"spandrel", "spandrel_extra_arches", "jpeglib", "av", "pillow_heif"}
-PLACES = {
-    "dagn_pre": "dagn_pre",
-    "integrations": "dagn_pre/integrations",
-    "benchmarks": "dagn_pre/benchmarks",
-}  # folder of the checkout -> where it is installed
 BLOCK_HOSTS = f"""
 import sys
 
@@ -65,7 +65,8 @@ def test_importing_the_package_waits_with_torch(tmp_path):
 
 def test_library_sources_import_no_host():
     """Also not inside functions, where only a call would show it; mmengine is for the training room alone."""
-    sources = sorted((ROOT / "dagn_pre").rglob("*.py"))
+    folders = os.walk(ROOT / "dagn_pre")  # which does not follow the links to integrations and benchmarks
+    sources = [Path(folder, name) for folder, _, names in folders for name in names if name.endswith(".py")]
     assert len(sources) > 10
     training = ROOT / "dagn_pre" / "training"
     allowed = {path: {"mmengine"} if training in path.parents else set() for path in sources}
@@ -115,36 +116,95 @@ def test_commands_that_need_a_host_say_so(tmp_path):
     assert "dagn-pre[openmmlab,benchmarks]" in bench and "dagn-pre[openmmlab]" in insert
 
 
-def test_editable_install_resolves_to_the_checkout(tmp_path):
-    names = ("dagn_pre", "dagn_pre.integrations", "dagn_pre.benchmarks")
+def test_import_path_is_file_path(tmp_path):
+    """Installed as editable, from anywhere; and in a bare checkout, from its root, where nothing is installed."""
+    names = ("dagn_pre", "dagn_pre.integrations", "dagn_pre.benchmarks", "dagn_pre.benchmarks.restoration")
     code = "import importlib, sys\nfor name in sys.argv[1:]: print(importlib.import_module(name).__file__)"
-    folders = [Path(line).parent.resolve() for line in python(code, *names, cwd=tmp_path).splitlines()]
-    assert folders == [ROOT / "dagn_pre", ROOT / "integrations", ROOT / "benchmarks"]
+    bare = checkout(tmp_path / "bare")
+    for root, folder in ((ROOT, tmp_path), (bare, bare)):
+        found = [Path(line).parent for line in python(code, *names, cwd=folder).splitlines()]
+        assert found == [root.joinpath(*name.split(".")) for name in names]
+        real = [root / "dagn_pre", root / "integrations", root / "benchmarks", root / "benchmarks" / "restoration"]
+        assert [path.resolve() for path in found] == [path.resolve() for path in real]
 
 
-def test_wheel_holds_the_package_and_nothing_generic(tmp_path):
-    """Every module, config and weights file of restorers, at its installed path, and only dagn_pre on top."""
-    source = tmp_path / "source"  # links to the sources: setuptools leaves build/ where it works
-    for folder in PLACES:
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / folder, source / folder, ignore=ignore, copy_function=os.symlink)
+def checkout(folder: Path) -> Path:
+    """What setuptools reads of this checkout, file by file as links to it, the two folders' links as they are."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("dagn_pre", "integrations", "benchmarks"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored, copy_function=os.symlink)
     for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md"):
-        os.symlink(ROOT / name, source / name)
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
-    subprocess.run([*pip, str(source)], check=True, capture_output=True)
-    assert next(tmp_path.glob("*.whl")).stat().st_size < 20e6  # two sets of weights are 17.8 MB of it
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-        entry_points = wheel.read(next(n for n in wheel.namelist() if n.endswith("entry_points.txt"))).decode()
-    expected = {
-        f"{place}/{path.relative_to(source / folder)}"
-        for folder, place in PLACES.items()
-        for path in (source / folder).rglob("*")
-        if path.is_file() and path.suffix != ".pth"  # the host models that are measured stay in the repository
-    }
+        os.symlink(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel from the source distribution, as `python -m build` makes them."""
+    source = checkout(tmp_path_factory.mktemp("build") / "source")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist"]
+    run = subprocess.run(build, cwd=source, capture_output=True, text=True)  # build/ stays in the copy, too
+    assert run.returncode == 0, run.stdout + run.stderr
+    (found,) = (source / "dist").glob("*.whl")
+    return found
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_package_and_nothing_generic(wheel):
+    """Every module, config and weights file of the checkout at its path, only dagn_pre on top, and no host's checkpoints."""
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        entry_points = archive.read(next(n for n in archive.namelist() if n.endswith("entry_points.txt"))).decode()
+    folders = os.walk(ROOT / "dagn_pre", followlinks=True)
+    files = [Path(folder, name).relative_to(ROOT) for folder, _, names in folders for name in names]
+    expected = {path.as_posix() for path in files if path.suffix not in (".pyc", ".pth")}
     assert held == expected
-    assert {"dagn_pre/weights/dagn-s.safetensors", "dagn_pre/benchmarks/configs/demo_pspnet.py"} <= held
+    assert {"dagn_pre/weights/dagn-s.safetensors", "dagn_pre/benchmarks/configs/demo_pspnet.py", "dagn_pre/py.typed"} <= held
+    assert any(path.suffix == ".pth" for path in files)
+    assert wheel.stat().st_size < 20e6
     assert "dagn-pre = dagn_pre.cli.main:main" in entry_points
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """The console script of the wheel in an environment of its own, which finds the libraries of this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
+    subprocess.run([*pip, "--no-deps", "--no-index", "--ignore-installed", str(wheel)], check=True)
+    return folder / "bin" / "dagn-pre"
+
+
+def outside(script: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """Run the environment's console script or Python as somebody without the checkout would."""
+    own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run([script, *arguments], cwd=cwd, env=own, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_installed_wheel_restores_a_picture(installed, tmp_path):
+    """As this checkout restores it, up to the rounding of other thread counts; the code is the wheel's own."""
+    code = "import dagn_pre.restorer, dagn_pre.benchmarks.restoration as room; print(dagn_pre.restorer.__file__, room.__file__)"
+    there = outside(installed.with_name("python"), "-c", code, cwd=tmp_path)
+    assert there.stdout and all(Path(file).is_relative_to(installed.parents[1]) for file in there.stdout.split()), there
+    (tmp_path / "in.jpg").write_bytes(codec.encode(photograph(), 10))
+    run = outside(installed, "restore", "in.jpg", "out.png", "--device", "cpu", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    found, before = (codec.decode((tmp_path / name).read_bytes()).astype(int) for name in ("out.png", "in.jpg"))
+    expected = Restorer(device="cpu")(tmp_path / "in.jpg").astype(int)
+    assert np.abs(found - expected).max() <= 1 and np.abs(found - before).max() > 5
+
+
+@pytest.mark.slow
+@pytest.mark.openmmlab
+def test_installed_wheel_says_where_the_checkpoints_are(installed, tmp_path):
+    """One sentence, before anything is rendered."""
+    run = outside(installed, "bench", "run", "demo", "--work-dir", "work", cwd=tmp_path)
+    (line,) = run.stderr.strip().splitlines()
+    assert run.returncode == 1 and "demo_faster_rcnn.pth is not part of an installed dagn-pre" in line
+    assert "benchmarks/weights/demo_faster_rcnn.pth" in line and not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

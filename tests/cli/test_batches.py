@@ -267,6 +267,7 @@ UNPRINTABLE = {  # a name and how it is shown
 
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict", "cp1252:strict", "latin-1"])
+@pytest.mark.slow
 def test_names_that_cannot_be_printed(tmp_path, model, encoding):
     folder = filled(tmp_path / "in", dict.fromkeys([*UNPRINTABLE, "日本.jpg", "ok.jpg"], GOOD) | {"bad\udcff\t.jpg": b"x"})
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
@@ -301,6 +302,7 @@ def test_printable_leaves_letters_and_escapes_the_rest():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_a_terminated_command_leaves_no_partial_file(tmp_path, model, number):
     noise = np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), dtype=np.uint8)
     (tmp_path / "in").mkdir()
@@ -321,6 +323,7 @@ def test_a_terminated_command_leaves_no_partial_file(tmp_path, model, number):
         Image.open(path).load()
 
 
+@pytest.mark.slow
 def test_terminating_is_as_before_once_a_command_has_ended(tmp_path):
     former = signal.getsignal(signal.SIGTERM)
     assert main(["models", "--json"]) == 0

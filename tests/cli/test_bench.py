@@ -44,8 +44,12 @@ def test_features(tmp_path, tiny_weights, capsys):
         (["cost", "--model", "nobody"], "dagn-pre bench cost: unknown model 'nobody'"),
         (["cost", "--size", "30"], "multiple of 16"),
         (["features", "nowhere"], "dagn-pre bench features: nowhere: no such folder"),
-        (["deployment", "demo", "--output", "out", "--limit", "4"], "dagn-pre bench deployment: limit must be at least 8"),
-        (["train", "nothing.py", "--work-dir", "out"], "nothing.py"),
+        pytest.param(
+            ["deployment", "demo", "--output", "out", "--limit", "4"],
+            "dagn-pre bench deployment: limit must be at least 8",
+            marks=pytest.mark.openmmlab,
+        ),
+        pytest.param(["train", "nothing.py", "--work-dir", "out"], "nothing.py", marks=pytest.mark.openmmlab),
     ],
 )
 def test_wrong_usage_is_one_sentence(words, said, tmp_path, monkeypatch, capsys):

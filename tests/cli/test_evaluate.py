@@ -79,6 +79,7 @@ def test_wrong_usage_is_one_sentence(words, said, tmp_path, monkeypatch, capsys)
     assert said in error and "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_no_host_is_needed(folder, tmp_path, tiny_weights):
     """Neither OpenMMLab nor OpenCV; without the benchmarks extra one sentence names it."""
     words = ["evaluate", "--data", str(folder), "--qf", "10", "--model", str(tiny_weights), "--device", "cpu"]

@@ -120,6 +120,7 @@ def test_inspect_prints_and_gives_json(tree, tiny_weights, capsys):
     assert "not an image" in rows["bad.jpg"]["error"]
 
 
+@pytest.mark.slow
 def test_models(capsys):
     assert main(["models"]) == 0
     table = capsys.readouterr().out

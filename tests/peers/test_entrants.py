@@ -247,6 +247,7 @@ def test_a_package_adds_a_model(entry_points):
         Restorer("brighter", device="cpu", assume_quality=10)
 
 
+@pytest.mark.slow
 def test_a_package_may_look_at_the_registry_and_fail_later(entry_points, capsys):
     entry_points(entry("curious", "curious"))
     with warnings.catch_warnings():

@@ -158,6 +158,7 @@ def test_fingerprints_follow_the_file(tmp_path):
     assert models.fingerprint(first) != models.fingerprint(second)
 
 
+@pytest.mark.slow
 def test_published_weights_give_their_published_figures(real_data):
     """DnCNN-3 on grey LIVE1 at QF 10; all 29 images and the other qualities are in docs/results.md. The first three of the
     images, as its own network gives them, and as much better than JPEG as the paper's 1.4 dB on all."""

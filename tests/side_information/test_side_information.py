@@ -309,6 +309,7 @@ print(json.dumps(symbols.tolist()))
 """
 
 
+@pytest.mark.slow
 def test_processes_with_other_thread_counts_read_the_same_symbols(encoder, side_weights, tmp_path):
     image = photograph(700, 900)
     file = encoder.encode(image, 10)
@@ -326,6 +327,7 @@ def test_processes_with_other_thread_counts_read_the_same_symbols(encoder, side_
 # -- damage ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_mutated_files_are_at_worst_those_of_the_plain_restorer(restorer, plain, carrier):
     """A share of ``tools/fuzz_side_information.py``, which does 10,000."""
     outcomes = fuzz_side_information.check(restorer, plain, carrier, 300)

@@ -15,6 +15,7 @@ from dagn_pre.networks.fold import fold_batch_norm
 from tests.conftest import TINY
 
 
+@pytest.mark.slow
 def test_rows_of_a_model(tiny_weights):
     rows = cost.measure([tiny_weights], [64, 96], "cpu", "float32", runs=1)
     mine = [row for row in rows if not row["quoted"]]
@@ -44,6 +45,7 @@ def test_published_rows_are_marked_as_quoted(tiny_weights):
     assert "| FBCNN*  | 512x512 | Tesla P100" in cost.markdown(rows)
 
 
+@pytest.mark.slow
 def test_memory_grows_with_what_is_held():
     """A pass at 512 pixels holds a map of 64 channels in float32 at least: 64 MiB; at 64 pixels, 1 MiB."""
     config = models.get("dagn-s").config

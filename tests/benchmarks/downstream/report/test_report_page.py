@@ -15,6 +15,7 @@ from dagn_pre.benchmarks.downstream import report
 from dagn_pre.benchmarks.downstream.report import compare
 from tests.benchmarks.downstream import report_runs
 
+pytestmark = pytest.mark.slow
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
     "--no-sandbox",
