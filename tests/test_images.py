@@ -260,11 +260,9 @@ def test_a_pngs_colour_key_is_transparent(tiny, mode, colour):
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_a_gray_pngs_key_is_of_its_own_depth(bits, key):
     levels = np.arange(16, dtype=np.uint8).repeat(16).reshape(16, 16) * 17  # black to white
-    image = Image.fromarray(levels >> 8 - bits)
     white = (1 << bits) - 1
-    data = odd_files.saved(Image.fromarray(levels).convert("1") if bits == 1 else image, "PNG", bits=bits)
-    chunk = odd_files.png_chunk(b"tRNS", (white if key == "white" else 0).to_bytes(2, "big"))
-    pixels = images.Pixels.of(opened(data[:33] + chunk + data[33:]))
+    key_chunk = (b"tRNS", (white if key == "white" else 0).to_bytes(2, "big"))
+    pixels = images.Pixels.of(opened(odd_files.gray_png(levels >> 8 - bits, bits, key_chunk)))
     expected = 255 if key == "white" else 0
     assert pixels.colour == "LA" and np.array_equal(pixels.alpha == 0, pixels.rgb[..., 0] == expected)
     assert (pixels.alpha == 0).any() and (pixels.alpha == 255).any()
