@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dagn_pre.errors import DagnPreError, ImageWarning, UsageError
+from dagn_pre.cli.extras import needed
+from dagn_pre.errors import ImageWarning, UsageError
 
 if TYPE_CHECKING:
     from dagn_pre.training.adapt import Adapted, Scale
@@ -63,11 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, write the weights and print how well they do; returns 0."""
-    try:
+    with needed("adapt", "mmengine", "train"):
         from dagn_pre.training.adapt import adapt
         from dagn_pre.training.configuration import parse_options
-    except ImportError as error:
-        raise DagnPreError(f'adapt needs mmengine ({error}): pip install "dagn-pre[train]"') from error
 
     if (args.config is None) == (args.module is None):
         raise UsageError("give either a CONFIG of mmdet or mmseg or --module, the model that the restorer is for")
@@ -103,11 +102,9 @@ def of_config(args: argparse.Namespace) -> tuple[dict, Scale]:
     for name in ("module_args", "mean", "std"):
         if getattr(args, name):
             raise UsageError(f"--{name.replace('_', '-')} goes with --module; a CONFIG says it itself")
-    try:
+    with needed("adapt CONFIG", "OpenMMLab", "train,openmmlab"):
         from dagn_pre.benchmarks.downstream.hosts import configs
         from dagn_pre.integrations.openmmlab import teachers
-    except ImportError as error:
-        raise DagnPreError(f'adapt CONFIG needs OpenMMLab ({error}): pip install "dagn-pre[train,openmmlab]"') from error
 
     with quiet():
         cfg = configs.load(args.config)

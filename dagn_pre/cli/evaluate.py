@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from dagn_pre.errors import DagnPreError, UsageError
+from dagn_pre.cli.extras import needed
+from dagn_pre.errors import UsageError
 
 HELP = "Score restoring: PSNR, SSIM and PSNR-B against originals, and the blind quality."
 EXAMPLE = "dagn-pre evaluate --data LIVE1 BSDS500 --qf 10 20 30 40 --model dagn-s --output work_dirs/restoration"
@@ -33,10 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if not (options.data or options.real_world):
         raise UsageError("nothing to measure: give --data DIR or --real-world DIR")
-    try:
+    with needed("evaluate", "the benchmarks extra", "benchmarks"):
         from dagn_pre.benchmarks.restoration import evaluation, real_world, report
-    except ImportError as error:
-        raise DagnPreError(f'evaluate needs the benchmarks extra ({error}): pip install "dagn-pre[benchmarks]"') from error
     from dagn_pre.files import write_atomic
 
     measured: dict[str, list[dict]] = {}

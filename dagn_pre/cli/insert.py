@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from dagn_pre.cli.arguments import max_quality
+from dagn_pre.cli.extras import needed
 from dagn_pre.defaults import MAX_QUALITY
-from dagn_pre.errors import DagnPreError, UsageError
+from dagn_pre.errors import UsageError
 
 HELP = "put the restoring into an mmdet or mmseg config and write a short config that inherits from it"
 EXAMPLE = "dagn-pre insert mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py -o faster_rcnn_dagn.py --compress 10"
@@ -52,10 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the config and print each pipeline before and after; returns 0."""
-    try:
+    with needed("insert", "OpenMMLab", "openmmlab"):
         from dagn_pre.integrations.openmmlab.insert import insert_file
-    except ImportError as error:
-        raise DagnPreError(f'insert needs OpenMMLab ({error}): pip install "dagn-pre[openmmlab]"') from error
 
     if args.output.exists() and not args.overwrite:
         raise UsageError(f"{args.output} exists already; choose another file, or replace it with --overwrite")
@@ -91,9 +90,7 @@ def advised(args: argparse.Namespace) -> dict:
         raise UsageError("--advice is about restoring, and --no-restore inserts none: give one of them")
     if args.assume_quality is not None:
         raise UsageError("--assume-quality restores every image, and --advice says which: give one of them")
-    try:
+    with needed("--advice", "the benchmarks extra", "benchmarks"):
         from dagn_pre.benchmarks.downstream import advice
-    except ImportError as error:
-        raise DagnPreError(f'--advice needs the benchmarks extra ({error}): pip install "dagn-pre[benchmarks]"') from error
 
     return advice.arguments(args.advice, args.config, args.advice_for, args.model)

@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+from dagn_pre.cli.extras import needed
+
 HELP = "Show format, size, subsampling, the quality that header and pixels tell, and, drawn, the features behind it."
 EXAMPLE = "dagn-pre inspect photo.jpg --json"
 
@@ -89,12 +91,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _drawing_room():
-    from dagn_pre.errors import DagnPreError
-
-    try:
+    
+    with needed("inspect --features", "matplotlib", "benchmarks"):
         from dagn_pre.benchmarks.restoration import features
-    except ImportError as error:
-        raise DagnPreError(f'inspect --features needs matplotlib ({error}): pip install "dagn-pre[benchmarks]"') from error
     return features
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dagn_pre.errors import DagnPreError
+from dagn_pre.cli.extras import needed
 
 HELP = "Train a model, one stage or all three, from folders of photographs."
 EXAMPLE = "dagn-pre train dagn-s/joint --data photos --validation held_out --work-dir work_dirs/dagn-s --amp bf16"
@@ -28,11 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    try:
+    with needed("train", "mmengine", "train"):
         from dagn_pre.training.configuration import parse_options
         from dagn_pre.training.run import train
-    except ImportError as error:
-        raise DagnPreError(f'train needs mmengine ({error}): pip install "dagn-pre[train]"') from error
 
     given = {"amp": options.amp, "data": options.data, "validation": options.validation}
     overrides = {key: value for key, value in given.items() if value} | parse_options(options.cfg_options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dagn_pre.errors import DagnPreError
+from dagn_pre.cli.extras import needed
 
 HELP = "set two benchmark runs side by side: scores, differences, and what differs in their settings"
 EXAMPLE = "dagn-pre bench compare work_dirs/before work_dirs/after -o work_dirs/before-after"
@@ -22,10 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the comparison as a Markdown table, write it where asked; returns 0."""
-    try:
+    with needed("bench compare", "the benchmarks extra", "benchmarks"):
         from dagn_pre.benchmarks.downstream.report import compare
-    except ImportError as error:
-        raise DagnPreError(f'bench compare needs the benchmarks extra ({error}): pip install "dagn-pre[benchmarks]"') from error
 
     comparison = compare.compare(args.first, args.second)
     print(compare.markdown(comparison))

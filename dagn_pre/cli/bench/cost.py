@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from dagn_pre.errors import DagnPreError
+from dagn_pre.cli.extras import needed
 
 HELP = "count a restorer's parameters and operations, and measure its time and memory"
 EXAMPLE = "dagn-pre bench cost --model dagn-s arcnn --size 256 512"
@@ -25,10 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write what was asked for; returns 0."""
-    try:
+    with needed("bench cost", "the benchmarks extra", "benchmarks"):
         from dagn_pre.benchmarks.restoration import cost
-    except ImportError as error:
-        raise DagnPreError(f'bench cost needs the benchmarks extra ({error}): pip install "dagn-pre[benchmarks]"') from error
     from dagn_pre.files import write_atomic
 
     rows = cost.measure(args.model, args.size, args.device, args.dtype, args.runs)

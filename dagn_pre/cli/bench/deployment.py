@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dagn_pre.cli.extras import needed
 from dagn_pre.errors import DagnPreError
 
 HELP = "time restoring in the pipeline (with and without workers and cache) and in the model's preprocessor"
@@ -29,11 +30,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure, write, print the table; returns 0."""
     from concurrent.futures.process import BrokenProcessPool
 
-    try:
+    with needed("bench deployment", "OpenMMLab", "openmmlab,benchmarks"):
         from dagn_pre.benchmarks.downstream import deployment
-    except ImportError as error:
-        needed = 'pip install "dagn-pre[openmmlab,benchmarks]"'
-        raise DagnPreError(f"bench deployment needs OpenMMLab ({error}): {needed}") from error
 
     try:
         deployment.compare(

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from dagn_pre.errors import DagnPreError
+from dagn_pre.cli.extras import needed
 
 HELP = "measure how far JPEG moves the features of DAGN's two encoders (dagn-pre inspect --features draws them)"
 EXAMPLE = "dagn-pre bench features LIVE1 --qf 10 20 30 40 --json distances.json"
@@ -23,11 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the rows where asked; returns 0."""
-    try:
+    with needed("bench features", "the benchmarks extra", "benchmarks"):
         from dagn_pre.benchmarks.restoration import features
-    except ImportError as error:
-        needed = 'pip install "dagn-pre[benchmarks]"'
-        raise DagnPreError(f"bench features needs the benchmarks extra ({error}): {needed}") from error
     from dagn_pre.files import write_atomic
 
     rows = features.feature_distances(args.model, args.folder, args.qf, args.device)

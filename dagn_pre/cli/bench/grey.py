@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from dagn_pre.errors import DagnPreError
+from dagn_pre.cli.extras import needed
 
 HELP = "score restoring grey images: PSNR on Y (ITU-R BT.601, 16..235) alone"
 EXAMPLE = "dagn-pre bench grey LIVE1 --model dncnn3.npz --json dncnn3.json"
@@ -25,10 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the rows where asked; returns 0."""
-    try:
+    with needed("bench grey", "the benchmarks extra", "benchmarks"):
         from dagn_pre.benchmarks.restoration import grey
-    except ImportError as error:
-        raise DagnPreError(f'bench grey needs the benchmarks extra ({error}): pip install "dagn-pre[benchmarks]"') from error
     from dagn_pre.files import write_atomic
 
     rows = grey.measure(args.folder, args.model, args.qf, args.device, args.dtype, args.limit)

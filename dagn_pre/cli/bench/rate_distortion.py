@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dagn_pre.errors import DagnPreError
+from dagn_pre.cli.extras import needed
 
 HELP = "measure what side information is worth: rate-distortion curves, Bjontegaard's numbers, milliseconds"
 EXAMPLE = "dagn-pre bench rate-distortion LIVE1 --qf 5 10 20 30 40 50 --output work_dirs/side"
@@ -32,11 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write, print the tables; returns 0."""
-    try:
+    with needed("bench rate-distortion", "the benchmarks extra", "benchmarks"):
         from dagn_pre.benchmarks.restoration import rate_distortion
-    except ImportError as error:
-        needed = 'pip install "dagn-pre[benchmarks]"'
-        raise DagnPreError(f"bench rate-distortion needs the benchmarks extra ({error}): {needed}") from error
 
     options = {"limit": args.limit, "dtype": args.dtype, "timed": args.times}
     print(rate_distortion.evaluate(args.folder, args.output, args.model, args.weights, args.qf, **options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dagn_pre.errors import DagnPreError
+from dagn_pre.cli.extras import needed
 
 HELP = "draw a benchmark's tables, plots and page anew from its results.json"
 EXAMPLE = "dagn-pre bench report work_dirs/demo"
@@ -18,11 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the report of each folder and print where its files are; returns 0."""
-    try:
+    with needed("bench report", "the benchmarks extra", "benchmarks"):
         from dagn_pre.benchmarks.downstream import report
         from dagn_pre.benchmarks.downstream.report import page, plot  # noqa: F401  the parts that need the extra
-    except ImportError as error:
-        raise DagnPreError(f'bench report needs the benchmarks extra ({error}): pip install "dagn-pre[benchmarks]"') from error
 
     for folder in map(Path, args.folders):
         report.write(folder)

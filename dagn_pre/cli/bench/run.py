@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dagn_pre.cli.arguments import max_quality
+from dagn_pre.cli.extras import needed
 from dagn_pre.defaults import MAX_QUALITY
 from dagn_pre.errors import DagnPreError, UsageError
 
@@ -62,12 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is missing, print the table, where the files are, and the advice; returns 0."""
-    try:
+    with needed("bench run", "OpenMMLab", "openmmlab,benchmarks"):
         from dagn_pre.benchmarks.downstream import report
         from dagn_pre.benchmarks.downstream import run as benchmark
         from dagn_pre.benchmarks.downstream.hosts import processes
-    except ImportError as error:
-        raise DagnPreError(f'bench run needs OpenMMLab ({error}): pip install "dagn-pre[openmmlab,benchmarks]"') from error
 
     configs = [*args.configs, *args.host_config]
     if not configs:

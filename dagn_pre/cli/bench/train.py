@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dagn_pre.errors import DagnPreError
+from dagn_pre.cli.extras import needed
 
 HELP = "train the host models of benchmarks/configs, such as the demo's, and write slim checkpoints"
 EXAMPLE = "dagn-pre bench train demo_faster_rcnn demo_pspnet --work-dir work_dirs/train"
@@ -20,11 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train one after the other and print each checkpoint's path; returns 0."""
-    try:
+    with needed("bench train", "OpenMMLab", "openmmlab,benchmarks"):
         from dagn_pre.benchmarks.downstream.hosts.train import train
-    except ImportError as error:
-        needed = 'pip install "dagn-pre[openmmlab,benchmarks]"'
-        raise DagnPreError(f"bench train needs OpenMMLab ({error}): {needed}") from error
 
     for source in args.configs:
         print(train(source, args.work_dir, args.data_root))
