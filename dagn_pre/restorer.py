@@ -100,7 +100,8 @@ class Restorer:
     def inference(self) -> Inference:
         """The networks on the device, loaded at the first use."""
         name = self.options.model
-        self.fingerprint = models.fingerprint(name)  # the file may have been replaced since
+        if self.cache is not None:  # then it has not been loaded at once, and the file may have been replaced since
+            self.fingerprint = models.fingerprint(name)
         loaded = inference.load(name, self.fingerprint, self.device)
         if self.options.assume_quality is not None:
             try:

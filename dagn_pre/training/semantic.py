@@ -72,18 +72,19 @@ class SemanticStage(Stage):
         model = models.load(trunk).model
         if not isinstance(getattr(model, "config", None), NetworkConfig):
             raise UsageError(f"{trunk} is not one of our networks, so it cannot be trained on")
+        everyone = making.names(teachers)
         shares = {name: float(spec.get("weight", 1.0)) for name, spec in teachers.items()}
         wrong = [name for name, weight in shares.items() if not weight > 0]
         if wrong:
             raise ConfigError(f"teacher {wrong[0]}: weight must be positive, not {shares[wrong[0]]}")
-        if unknown := set(judges) - set(teachers):
-            raise ConfigError(f"judges: {', '.join(sorted(unknown))} is none of the teachers {', '.join(teachers)}")
-        teaching = [name for name in teachers if name not in judges]
-        if teachers and not teaching:
+        if unknown := set(judges) - set(everyone):
+            raise ConfigError(f"judges: {', '.join(sorted(unknown))} is none of the teachers {', '.join(everyone)}")
+        teaching = [name for name in everyone if name not in judges]
+        if not teaching:
             raise ConfigError("judges: all of the teachers are, so that none teaches")
         if per_step is not None and not 1 <= per_step <= len(teaching):
             raise ConfigError(f"per_step must lie in 1..{len(teaching)}, the teachers' number, or be None, not {per_step!r}")
-        made = {name: making.build(name, teachers[name]) for name in making.names(teachers)}
+        made = {name: making.build(name, teachers[name]) for name in everyone}
         parameters = dict(model.named_parameters())
         held = {name for name in parameters if name.startswith(tuple(frozen))}
         if len(held) == len(parameters):
