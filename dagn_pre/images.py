@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,10 +32,11 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+from tqdm import tqdm
 
 from dagn_pre import codec, files
 from dagn_pre.codec import Quality
-from dagn_pre.errors import ImageError, ImageWarning
+from dagn_pre.errors import ImageError, ImageWarning, failure
 from dagn_pre.metadata import Metadata, digest, is_marked, orientation
 
 MAX_PIXELS = 178_956_970  # where Pillow itself suspects a decompression bomb
@@ -206,6 +208,13 @@ class Found:
 
     paths: tuple[Path, ...]
     left_out: dict[str, tuple[Path, ...]]
+
+
+def report_failure(source: Path, error: Exception) -> str:
+    """Say on stderr that a file failed, in one line; returns what is said of it."""
+    message = failure(source, error)
+    tqdm.write(f"failed: {message}", file=sys.stderr)
+    return message
 
 
 def told_with_examples(what: str, found: Mapping[str, Sequence[Path]]) -> str:

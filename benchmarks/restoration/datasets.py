@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dagn_pre.errors import ImageError, UsageError, failure, printable
-from dagn_pre.images import Pixels, header, open_image, search, told_with_examples
+from dagn_pre.errors import ImageError, UsageError, printable
+from dagn_pre.images import Pixels, header, open_image, report_failure, search, told_with_examples
 
 MIN_SIDE = 11  # the window of SSIM
 MAX_SIDE = 65535  # of a JPEG
@@ -109,8 +109,7 @@ def scan(folder: Path, limit: int | None = None) -> Dataset:
             read(path)
             is_jpeg, content = header(path).format in ("JPEG", "MPO"), path.read_bytes()
         except Exception as error:  # whatever a decoder runs into
-            failures.append(failure(path, error))
-            tqdm.write(f"failed: {failures[-1]}", file=sys.stderr)
+            failures.append(report_failure(path, error))
             continue
         good.append(path)
         jpegs += is_jpeg

@@ -14,9 +14,9 @@ from dagn_pre import codec
 from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.benchmarks.restoration import report
 from dagn_pre.benchmarks.restoration.evaluation import load
-from dagn_pre.errors import ImageError, UsageError, failure, printable
+from dagn_pre.errors import ImageError, UsageError, printable
 from dagn_pre.files import write_atomic
-from dagn_pre.images import Pixels, header, open_image, search, told_with_examples
+from dagn_pre.images import Pixels, header, open_image, report_failure, search, told_with_examples
 
 SHEET = 8  # pictures on the crop sheet
 FIRST, SCALE, SECOND = (10, 40), (0.6, 0.9), (70, 90)
@@ -79,8 +79,7 @@ def examine(
             picture, info = Pixels.of(open_image(path), str(path)).rgb, header(path)
             restored = {method: restorer(picture) for method, restorer in restorers.items()}
         except Exception as error:  # whatever a decoder runs into
-            failures.append(failure(path, error))
-            tqdm.write(f"failed: {failures[-1]}", file=sys.stderr)
+            failures.append(report_failure(path, error))
             continue
         label = printable(path.relative_to(folder).as_posix())
         told = info.quality.value if info.quality else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -14,8 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dagn_pre.errors import ImageWarning, UsageError, failure, printable
-from dagn_pre.images import KEPT_SUFFIXES, SUFFIXES, search, told_with_examples
+from dagn_pre.errors import ImageWarning, UsageError, printable
+from dagn_pre.images import KEPT_SUFFIXES, SUFFIXES, report_failure, search, told_with_examples
 
 Pairs = list[tuple[Path, Path]]
 
@@ -156,13 +155,6 @@ def run(planned: Plan, work: Callable[[Path, Path], Done], overwrite: bool) -> i
     if planned.left_out:
         print(printable(told_with_examples("left out", planned.left_out)))
     return 1 if counts["failed"] else 0
-
-
-def report_failure(source: Path, error: Exception) -> str:
-    """Say on stderr that a file failed, in one line; returns what is said of it."""
-    message = failure(source, error)
-    tqdm.write(f"failed: {message}", file=sys.stderr)
-    return message
 
 
 @contextlib.contextmanager

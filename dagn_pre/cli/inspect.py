@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from dagn_pre import codec
     from dagn_pre.cli import batch
     from dagn_pre.errors import UsageError, printable
-    from dagn_pre.images import header, search, told_with_examples
+    from dagn_pre.images import header, report_failure, search, told_with_examples
     from dagn_pre.restorer import Restorer
     from dagn_pre.side_information import adapter
 
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
             raise
         except Exception as error:  # whatever a decoder runs into
             failed += 1
-            row = {"file": str(path), "error": batch.report_failure(path, error)}
+            row = {"file": str(path), "error": report_failure(path, error)}
         rows.append(row)
         if not options.json and "error" not in row:
             print(printable(_line(row)))
