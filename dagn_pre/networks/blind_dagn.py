@@ -35,7 +35,7 @@ class BlindDAGN(RestorationModel):
         self.config = built.config
         self.blind = self.quality_override = predictor is not None
         self.receptive_radius = built.receptive_radius
-        self.conditioned_channels = built.config.widths[2::-1]
+        self.conditioned_channels = built.config.decoder_widths
 
     def check_quality_override(self, quality: int) -> None:
         super().check_quality_override(quality)

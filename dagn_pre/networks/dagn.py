@@ -27,21 +27,26 @@ class DAGNConfig(NetworkConfig):
     """Shape of a DAGN; the defaults are the paper's network.
 
     Attributes:
-        widths: channels of the four scales (full, 1/2, 1/4, 1/8 of the resolution).
-        blocks: residual blocks at each scale of the base encoder; the decoder's first scale has ``blocks[3]`` too.
-        guided_blocks: blocks of each kind (sensitive, insensitive) in the DAGBs at 1/4, 1/2 and full resolution.
+        widths: channels of the scales, each of half the resolution of the one before; the paper's four are full to 1/8.
+        blocks: residual blocks at each scale of the base encoder; the decoder's first scale has as many as the last of them.
+        guided_blocks: blocks of each kind (sensitive, insensitive) in the DAGBs, from the second coarsest scale to the finest.
         encoder_depth, encoder_width: the ResNet of E_ci and E_cs.
         guider_widths: hidden widths of the guiders' two shared layers.
         pool_bins: bins per side of the fusion module's pyramid pooling.
         insensitive, sensitive, fusion: the ablation's switches (CIGM, CSGM, CFM; Table V).
         residual: add the input to the output; off in the paper's network.
+        shuffle: side of the square of pixels that are one position's channels at the finest scale (``pixel_unshuffle``), 1 in
+            the paper's network: with 2, the first scale has half the image's resolution and 12 channels come in.
+
+    Raises:
+        ValueError: lists of lengths that do not go together, or scales that do not divide 16 pixels.
     """
 
     architecture = "dagn"
-    free = ("pool_bins",)
-    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
-    blocks: tuple[int, int, int, int] = (4, 4, 4, 4)
-    guided_blocks: tuple[int, int, int] = (4, 4, 4)
+    free = ("widths", "blocks", "guided_blocks", "pool_bins")
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    blocks: tuple[int, ...] = (4, 4, 4, 4)
+    guided_blocks: tuple[int, ...] = (4, 4, 4)
     encoder_depth: int = 50
     encoder_width: int = 64
     guider_widths: tuple[int, int] = (512, 256)
@@ -50,6 +55,22 @@ class DAGNConfig(NetworkConfig):
     sensitive: bool = True
     fusion: bool = True
     residual: bool = False
+    shuffle: int = 1
+
+    def __post_init__(self) -> None:
+        scales = len(self.widths)
+        if scales < 2 or len(self.blocks) != scales or len(self.guided_blocks) != scales - 1:
+            raise ValueError(
+                f"widths {self.widths!r}, blocks {self.blocks!r} and guided_blocks {self.guided_blocks!r} do not go together: "
+                "as many blocks as widths, at least two, and one guided_blocks less"
+            )
+        if self.shuffle not in (1, 2, 4, 8) or ResNetEncoder.stride % (self.shuffle * 2 ** (scales - 1)):
+            raise ValueError(f"shuffle {self.shuffle!r} and {scales} scales do not divide {ResNetEncoder.stride} pixels")
+
+    @property
+    def decoder_widths(self) -> tuple[int, ...]:
+        """Channels of the DAGBs, the coarsest first."""
+        return self.widths[-2::-1]
 
     @property
     def quality_override(self) -> bool:
@@ -201,8 +222,8 @@ class DAGN(nn.Module):
     def __init__(self, config: DAGNConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or DAGNConfig()
-        widths, blocks = config.widths, config.blocks
-        decoder_widths = widths[2::-1]
+        widths, blocks, decoder_widths = config.widths, config.blocks, config.decoder_widths
+        pixels = 3 * config.shuffle**2
 
         if config.insensitive or config.fusion:
             self.encoder_ci = ResNetEncoder(config.encoder_depth, config.encoder_width)
@@ -212,16 +233,17 @@ class DAGN(nn.Module):
         if config.insensitive:
             self.guider_ci = Guider(self.encoder_ci.out_channels, config.guider_widths, decoder_widths)
         if config.fusion:
-            self.fusion = CrossFeatureFusion(self.encoder_ci.out_channels, widths[3], config.pool_bins)
+            self.fusion = CrossFeatureFusion(self.encoder_ci.out_channels, widths[-1], config.pool_bins)
 
-        self.head = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.head = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.scales = nn.ModuleList(residual_blocks(width, count) for width, count in zip(widths, blocks))
-        self.downs = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in range(3))
-        self.bottom = residual_blocks(widths[3], blocks[3])
+        self.downs = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in range(len(widths) - 1))
+        self.bottom = residual_blocks(widths[-1], blocks[-1])
         self.guided = nn.ModuleList(
-            GuidedBlock(widths[3 - i], widths[2 - i], config.guided_blocks[i]) for i in range(3)
+            GuidedBlock(inputs, outputs, count)
+            for inputs, outputs, count in zip(widths[:0:-1], decoder_widths, config.guided_blocks)
         )
-        self.tail = nn.Conv2d(widths[0], 3, 3, padding=1)
+        self.tail = nn.Conv2d(widths[0], pixels, 3, padding=1)
         if config.residual:  # start as the identity
             start_at_zero(self.tail)
 
@@ -231,9 +253,10 @@ class DAGN(nn.Module):
         blocks, guided = self.config.blocks, self.config.guided_blocks
         radius = 2  # head and tail
         radius += sum(2 * count * 2**scale for scale, count in enumerate(blocks))
-        radius += 2 * blocks[3] * 8
-        radius += sum(4 * count * 2 ** (2 - index) for index, count in enumerate(guided))
-        return radius + 7  # a 2x2 stride-2 pair sees its cell of at most 8 pixels
+        radius += 2 * blocks[-1] * 2 ** len(guided)
+        radius += sum(4 * count * 2**scale for scale, count in enumerate(reversed(guided)))
+        cell = self.config.shuffle * 2 ** len(guided)  # what shuffling and the 2x2 stride-2 pairs see as one
+        return radius * self.config.shuffle + cell - 1
 
     def pad(self, x: Tensor) -> Tensor:
         """Replicate the bottom and right border up to multiples of 16."""
@@ -263,7 +286,8 @@ class DAGN(nn.Module):
         Shape:
             (B, 3, H, W) -> (B, 3, H, W), H and W multiples of 16.
         """
-        features = self.head(x)
+        shuffle = self.config.shuffle
+        features = self.head(F.pixel_unshuffle(x, shuffle) if shuffle > 1 else x)
         skips = []
         for index, scale in enumerate(self.scales):
             features = scale(features)
@@ -281,6 +305,8 @@ class DAGN(nn.Module):
                 guidance.side[index] if guidance.side else None,
             )
         output = self.tail(features + skips.pop())
+        if shuffle > 1:
+            output = F.pixel_shuffle(output, shuffle)
         return output + x if self.config.residual else output
 
     def forward(self, x: Tensor) -> Tensor:

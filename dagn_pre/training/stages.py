@@ -20,10 +20,11 @@ from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dagn_pre import weights
-from dagn_pre.errors import UsageError
+from dagn_pre import models, weights
+from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.networks.autoencoder import QUALITY_CLASSES, AutoEncoder, Discriminator, QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig, Guidance
+from dagn_pre.networks.fold import take_folded
 from dagn_pre.networks.resnet import ResNetEncoder
 from dagn_pre.protocol import ImageInformation, RestorationModel
 from dagn_pre.training import checkpoint
@@ -286,17 +287,26 @@ class RestorationStage(Stage):
         return self
 
     def take_encoders(self, sources: dict[str, str | Path | None]) -> dict:
-        """Copy encoders and P_qf from the checkpoints of stage 1, {stage: file or folder}; return their history.
+        """Copy encoders and P_qf from checkpoints of stage 1 or from trained restorers; return their history.
+
+        Args:
+            sources: {stage: a checkpoint of it or its folder, or a restorer by name or weights file (``.safetensors``)}.
 
         Raises:
             UsageError: a source that is needed is not named.
-            WeightsError: a checkpoint that is missing, damaged, of another stage, or of another shape.
+            WeightsError: a source that is missing, damaged, of another stage, or of another shape.
         """
         history: dict[str, dict] = {}
         for name, encoder in self.encoders().items():
             source = sources.get(name)
             if not source:
-                raise UsageError(f"stage dagn needs {name}_from, a checkpoint of stage {name}; or train joint or end_to_end")
+                raise UsageError(
+                    f"stage dagn needs {name}_from, a checkpoint of stage {name} or a restorer that has its encoder; "
+                    "or train joint or end_to_end"
+                )
+            if str(source) in models.names() or Path(source).suffix == ".safetensors":
+                history[name] = {"from": self.take_trained(name, encoder, source)}
+                continue
             state = checkpoint.read(source)
             with torch.device("meta"):
                 expected = STAGES[name](self.network.config).state_dict()
@@ -309,6 +319,26 @@ class RestorationStage(Stage):
                 self.predictor.load_state_dict({k.removeprefix(part): v for k, v in found.items() if k.startswith(part)})
             history |= state["history"]
         return history
+
+    def take_trained(self, name: str, encoder: ResNetEncoder, source: str | Path) -> str:
+        """Copy the encoder of stage ``name``, and P_qf where it is the sensitive one, from a restorer; its fingerprint.
+
+        Raises:
+            WeightsError: the restorer has no such encoder, or one of another shape.
+        """
+        donor = models.load(source).model
+        parts = dict(donor.named_children())
+        network, predictor = parts.get("network"), parts.get("quality")
+        found = getattr(network, f"encoder_{'ci' if name == 'insensitive' else 'cs'}", None)
+        if found is None or (name == "sensitive" and predictor is None):
+            raise WeightsError(f"{source}: has no encoder of stage {name}, for {name}_from")
+        try:
+            take_folded(encoder, found)
+            if name == "sensitive":
+                self.predictor.load_state_dict(predictor.state_dict())
+        except RuntimeError as error:
+            raise WeightsError(f"{source}: its encoder for {name}_from does not fit: {str(error).splitlines()[-1]}") from error
+        return models.fingerprint(source)
 
     def compiled(self) -> list[tuple[nn.Module, str]]:
         return [(self.network, "restore"), *((encoder, "forward") for encoder in self.encoders().values())]

@@ -9,7 +9,7 @@ from thop import profile
 
 from dagn_pre.networks.autoencoder import AutoEncoder, Discriminator, QualityPredictor
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
-from dagn_pre.networks.fold import fold_batch_norm
+from dagn_pre.networks.fold import fold_batch_norm, take_folded
 from dagn_pre.networks.resnet import ResNetEncoder
 from tests.conftest import TINY, randomised
 
@@ -68,6 +68,56 @@ def test_folding_batch_norm_changes_nothing(tiny):
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     with torch.no_grad():
         assert (folded(x) - tiny(x)).abs().max() < 1e-5
+
+
+def test_a_network_with_batch_norm_takes_the_function_of_a_folded_one(tiny):
+    x = torch.rand(1, 3, 32, 48)
+    other = randomised(DAGN(TINY)).eval()
+    take_folded(other, fold_batch_norm(copy.deepcopy(tiny)))
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in other.modules())
+    with torch.no_grad():
+        assert (other(x) - tiny(x)).abs().max() < 1e-5
+    wider = DAGN(dataclasses.replace(TINY, encoder_width=TINY.encoder_width + 1))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        take_folded(wider, fold_batch_norm(copy.deepcopy(tiny)))
+
+
+SHUFFLED = dataclasses.replace(TINY, shuffle=4, widths=(8, 16), blocks=(1, 2), guided_blocks=(1,))
+
+
+HALVED = dataclasses.replace(TINY, shuffle=2, widths=(8, 8, 8), blocks=(1, 0, 1), guided_blocks=(1, 2))
+
+
+@pytest.mark.parametrize("config", [TINY, SHUFFLED, HALVED, dataclasses.replace(TINY, shuffle=2)])
+def test_nothing_beyond_the_receptive_radius_matters_and_its_border_does(config):
+    torch.manual_seed(0)
+    network = randomised(DAGN(config)).eval()
+    start = 16 * (network.receptive_radius // 16 + 1)
+    x = torch.rand(1, 3, start + 16, 48)
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 33, 7)).shape == (1, 3, 33, 7)
+        guidance = network.guide(x)
+        beyond, within = x.clone(), x.clone()
+        beyond[..., : start - network.receptive_radius, :] = 0
+        within[..., : start - 16, :] = 0
+        whole, *others = (network.restore(image, guidance)[..., start:, :] for image in (x, beyond, within))
+    differences = [(other - whole).abs().max() for other in others]
+    assert differences[0] < 1e-6 < 1e-5 < differences[1]
+
+
+@pytest.mark.parametrize(
+    "values, reason",
+    [
+        ({"blocks": [1, 1, 1]}, "do not go together"),
+        ({"guided_blocks": [1, 1, 1, 1]}, "do not go together"),
+        ({"widths": [8], "blocks": [1], "guided_blocks": []}, "do not go together"),
+        ({"shuffle": 3}, "do not divide 16"),
+        ({"shuffle": 4}, "do not divide 16"),
+    ],
+)
+def test_shapes_that_cannot_be_are_refused(values, reason):
+    with pytest.raises(ValueError, match=reason):
+        DAGNConfig.from_dict(values)
 
 
 def test_baseline_is_independent_of_the_encoders():

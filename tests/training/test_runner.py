@@ -211,6 +211,28 @@ def test_checkpoints_of_another_stage_or_shape_are_refused_by_their_keys(photos,
             checkpoint.read(tmp_path / f"{name}.pth")
 
 
+def test_encoders_come_from_a_trained_restorer_too(photos, tmp_path, encoders):
+    first = runs.train("dagn", photos, tmp_path / "first", **encoders)
+    export(first, tmp_path / "first.safetensors", "float32")
+    donor = models.load(tmp_path / "first.safetensors").model
+    source = dict.fromkeys(("insensitive_from", "sensitive_from"), str(tmp_path / "first.safetensors"))
+    second = runs.train("dagn", photos, tmp_path / "second", **source)
+    export(second, tmp_path / "second.safetensors", "float32")
+    made = models.load(tmp_path / "second.safetensors")
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for name in ("encoder_ci", "encoder_cs"):
+            found, aim = (getattr(model.network, name)(x) for model in (made.model, donor))
+            assert (found - aim).abs().max() < 1e-5 * aim.abs().max()
+    assert torch.equal(made.model.quality.vectors, donor.quality.vectors)
+    fingerprint = models.fingerprint(tmp_path / "first.safetensors")
+    assert made.card["training"]["sensitive"] == {"from": fingerprint}
+    with pytest.raises(WeightsError, match="arcnn: has no encoder of stage insensitive"):
+        runs.train("dagn", photos, tmp_path / "other", **source | {"insensitive_from": "arcnn"})
+    with pytest.raises(WeightsError, match="dagn-s-psnr: its encoder for insensitive_from does not fit"):
+        runs.train("dagn", photos, tmp_path / "shape", **source | {"insensitive_from": "dagn-s-psnr"})
+
+
 def test_validation_is_by_the_average_and_as_measured_by_hand(photos, tmp_path, encoders):
     options = {"steps": 20, "lr": 3e-3, "save_every": 50, "validate_every": 50, "ema_decay": 0.9, **encoders}
     validation = {"validation_images": 2, "validation_qualities": [10, 30], "validation_size": 48}
