@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dagn_pre import models
+from dagn_pre import engines, models
 from dagn_pre.codec import Quality
 from dagn_pre.errors import UsageError
 from dagn_pre.options import STRIDE
@@ -27,14 +27,21 @@ class Inference:
 
     Args:
         loaded: the model, on ``device``, and its card.
+        engine: what runs it.
         device, dtype: where, and in which precision where the model allows it.
         tile, overlap: as of :class:`dagn_pre.options.Options`.
     """
 
     def __init__(
-        self, loaded: models.Loaded, device: torch.device, dtype: torch.dtype, tile: int | None, overlap: int | None
+        self,
+        loaded: models.Loaded,
+        engine: engines.Engine,
+        device: torch.device,
+        dtype: torch.dtype,
+        tile: int | None,
+        overlap: int | None,
     ) -> None:
-        self.loaded = loaded  # held, since the cache behind it is weak
+        self.loaded, self.engine = loaded, engine  # held, since the caches behind them are weak
         self.model, self.device, self.dtype, self.tile = loaded.model, device, dtype, tile
         radius = self.model.receptive_radius if overlap is None else overlap
         self.overlap = -(-radius // STRIDE) * STRIDE
@@ -53,7 +60,7 @@ class Inference:
     def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> object:
         """The model's guidance for a padded batch, (B, 3, H, W) float32 in [0, 1]."""
         with self._autocast():
-            return self.model.guide(x, information)
+            return self.engine.guide(x, information)
 
     def blind_quality(self, guidance: object) -> list[Quality]:
         """The QF of each image as the model reads it from the pixels; only of a model that is ``blind``."""
@@ -73,7 +80,7 @@ class Inference:
             tile = AUTO_TILE if height * width > AUTO_TILE_PIXELS else 0
         with self._autocast():
             if not tile or (height <= tile and width <= tile):
-                return self.model.restore(x, guidance)
+                return self.engine.restore(x, guidance)
             output = torch.empty_like(x)
             for top in range(0, height, tile):
                 for left in range(0, width, tile):
@@ -81,7 +88,7 @@ class Inference:
                     y, x0 = max(top - self.overlap, 0), max(left - self.overlap, 0)
                     crop = x[..., y : min(bottom + self.overlap, height), x0 : min(right + self.overlap, width)]
                     here = self.model.window(guidance, y, x0, *crop.shape[-2:])
-                    restored = self.model.restore(crop.contiguous(memory_format=torch.channels_last), here)
+                    restored = self.engine.restore(crop.contiguous(memory_format=torch.channels_last), here)
                     output[..., top:bottom, left:right] = restored[..., top - y : bottom - y, left - x0 : right - x0]
         return output
 
@@ -92,6 +99,7 @@ class Inference:
         return torch.autocast(self.device.type, self.dtype)
 
 
+_engines: weakref.WeakValueDictionary[tuple, engines.Compiled] = weakref.WeakValueDictionary()
 _networks: weakref.WeakValueDictionary[tuple[str, torch.device], models.Loaded] = weakref.WeakValueDictionary()
 
 
@@ -108,6 +116,23 @@ def load(model: str | Path, fingerprint: str, device: torch.device) -> models.Lo
         loaded.model.to(device, memory_format=torch.channels_last)
         _networks[key] = loaded
     return loaded
+
+
+def engine(
+    name: str, loaded: models.Loaded, model: str, fingerprint: str, device: torch.device, dtype: torch.dtype, strict: bool
+) -> engines.Engine:
+    """What runs a model: by the engine's resolved name, one per process, content of the weights file and precision.
+
+    Raises:
+        UsageError: as :func:`dagn_pre.engines.make`.
+    """
+    key = name, fingerprint, device, dtype, os.getpid(), torch.get_num_threads()
+    found: engines.Engine | None = _engines.get(key)
+    if found is None:
+        found = engines.make(name, loaded.model, model, fingerprint, dtype, strict)
+        if isinstance(found, engines.Compiled):
+            _engines[key] = found
+    return found
 
 
 _user: int | None = None  # the process in which a restorer was used first, which a forked one inherits

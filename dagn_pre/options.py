@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dagn_pre import cache, codec, models
+from dagn_pre import cache, codec, engines, models
 from dagn_pre.defaults import MAX_QUALITY
 from dagn_pre.errors import UsageError
 from dagn_pre.side_information import adapter as side_information_files
@@ -41,6 +41,11 @@ class Options:
             the sum of input and correction stays float32. On CPUs with AMX "bfloat16" takes 0.4 of the time and moves PSNR
             by less than 0.002 dB (dagn-s, five images of LIVE1, QF 10 and 40); "auto" leaves it, since one pixel value in
             seven then differs, by up to 3 of 255, and results would depend on the CPU.
+        engine: what computes the networks: "torch"; "openvino" or "onnxruntime", inference engines for the CPU (extras of the
+            same names; dtype "float32", OpenVINO also "bfloat16"), which give the same pixels but for roundings, within 1 of
+            255 in float32; "auto" takes OpenVINO where it is installed, the device is a CPU and the model can be made a graph,
+            else torch. The first use of a model takes seconds, later ones find its graphs in the user's cache folder
+            (:func:`dagn_pre.engines.folder`).
         assume_quality: 1..100, the QF of every image, set by hand: its compression-sensitive vector is replaced by that QF's
             mean over the training set, so that lower corrects more. For images that were compressed more than once, or resized
             since: their headers lie, and so may their pixels. Nothing is skipped then, whatever ``max_quality``, header or
@@ -74,6 +79,7 @@ class Options:
     tile: int | None = None
     overlap: int | None = None
     dtype: str = "auto"
+    engine: str = "torch"
     assume_quality: int | None = None
     strict: bool = False
     assume_tables: bool = False
@@ -99,6 +105,8 @@ class Options:
             side_information_files.check_weights(self.side_information)
         if self.dtype not in ("auto", *DTYPES):
             raise UsageError(f"dtype must be auto, {', '.join(DTYPES)}, not {self.dtype!r}")
+        if self.engine not in engines.ENGINES:
+            raise UsageError(f"engine must be one of {', '.join(engines.ENGINES)}, not {self.engine!r}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
             raise UsageError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}")
         _check_max_quality(self.max_quality)
@@ -125,6 +133,10 @@ class Options:
             count = torch.cuda.device_count()
             raise UsageError(f"device {self.device!r} was asked for, but torch finds {count} CUDA device(s); use device='cpu'")
         return device
+
+    def resolved_engine(self, device: torch.device) -> str:
+        """"auto": see ``engine``; raises UsageError for one that is not installed or does not work there."""
+        return engines.resolve(self.engine, device, self.resolved_dtype(device))
 
     def resolved_dtype(self, device: torch.device) -> torch.dtype:
         """"auto": bfloat16 on a GPU that has it, else float32; raises UsageError for what this torch cannot do there."""

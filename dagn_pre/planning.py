@@ -97,7 +97,7 @@ def key(source: Source, options: Options, fingerprint: str, side: Symbols | None
     """What the result is kept under in a cache: all that decides its pixels."""
     device = options.resolved_device()
     decides = {name: value for name, value in asdict(options).items() if name not in NOT_IN_KEYS}
-    decides |= {"device": device.type, "dtype": str(options.resolved_dtype(device))}
+    decides |= {"device": device.type, "dtype": str(options.resolved_dtype(device)), "engine": options.resolved_engine(device)}
     decides |= {"version": __version__, "weights": fingerprint}
     known = source.quality
     decides["known"] = None if known is None else [known.value, known.tables, known.subsampling]

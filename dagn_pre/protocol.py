@@ -80,6 +80,7 @@ class RestorationModel(nn.Module):
         tiles: whether the image may be cut into tiles.
         autocast: whether :meth:`restore` may run in half precision, and half: whether float16 will do for it.
         qualities: the QFs that there is a model for, where there is one per QF; None: one model for all.
+        pixel_guidance: whether :meth:`guide` goes by the pixels alone, so that engines can compute it.
         conditioned_channels: channels of the layers that side information can condition, as :meth:`condition` takes them;
             () where it cannot. ``stride`` is then 16.
     """
@@ -93,6 +94,7 @@ class RestorationModel(nn.Module):
     autocast: bool = True
     half: bool = True
     qualities: tuple[int, ...] | None = None
+    pixel_guidance: bool = False
     conditioned_channels: tuple[int, ...] = ()
 
     def pad(self, x: Tensor) -> Tensor:
@@ -136,6 +138,18 @@ class RestorationModel(nn.Module):
             (B, 3, H, W) -> (B, 3, H, W) float, nominally in [0, 1]; values outside are clipped by the caller.
         """
         raise NotImplementedError
+
+    def pack(self, guidance: Any) -> list[Tensor]:
+        """A guidance as tensors alone, for graphs (:mod:`dagn_pre.graphs`); raises UsageError where that cannot be."""
+        if guidance is None:
+            return []
+        if isinstance(guidance, Tensor):
+            return [guidance]
+        raise UsageError(f"{type(self).__name__} with what it knows of an image cannot be made a graph")
+
+    def unpack(self, tensors: Sequence[Tensor]) -> Any:
+        """Inverse of :meth:`pack`."""
+        return tensors[0] if tensors else None
 
     def blind_quality(self, guidance: Any) -> Tensor | None:
         """(B,) QF in 1..100 as the model reads it from the pixels; None unless ``blind``."""

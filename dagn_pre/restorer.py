@@ -87,6 +87,7 @@ class Restorer:
         self.options = check_options(model=model, device=device, **options)
         self.device = self.options.resolved_device()
         self.dtype = self.options.resolved_dtype(self.device)
+        self.engine = self.options.resolved_engine(self.device)
         self.fingerprint = models.fingerprint(model)
         if not isinstance(self.options.side_information, bool):
             side_information_files.own(self.options.side_information, self.fingerprint, str(model))
@@ -108,7 +109,9 @@ class Restorer:
                 loaded.model.check_quality_override(self.options.assume_quality)
             except UsageError as error:
                 raise UsageError(f"model {str(name)!r}: {error}") from error
-        return Inference(loaded, self.device, self.dtype, self.options.tile, self.options.overlap)
+        strict = self.options.engine != "auto"
+        engine = inference.engine(self.engine, loaded, str(name), self.fingerprint, self.device, self.dtype, strict)
+        return Inference(loaded, engine, self.device, self.dtype, self.options.tile, self.options.overlap)
 
     @property
     def model(self) -> RestorationModel:

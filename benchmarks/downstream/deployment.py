@@ -126,7 +126,7 @@ def measure(arrangement: Arrangement, case: Case, cache_dir: str, settings: dict
     cfg = configs.for_testing(case.cfg, settings["limit"])
     if arrangement.where:
         forked = arrangement.where == "transform" and arrangement.workers  # CUDA is not for them
-        options = {"where": arrangement.where, "model": settings["model"], "dtype": settings["dtype"]}
+        options = {"where": arrangement.where, "model": settings["model"], "dtype": settings["dtype"], "engine": settings["engine"]}
         options |= {"device": "cpu" if forked else device} if arrangement.where == "transform" else {}
         options |= {"cache_dir": cache_dir} if arrangement.cache else {}
         cfg = insert(cfg, compress=settings["quality"], splits=("test",), **options)
@@ -168,6 +168,7 @@ def compare(
     limit: int = 24,
     device: str = "auto",
     dtype: str = "auto",
+    engine: str = "torch",
     rounds: int = 3,
     arrangements: Sequence[Arrangement] = ARRANGEMENTS,
 ) -> dict:
@@ -175,7 +176,7 @@ def compare(
 
     Args:
         config, data_root, checkpoint, device: as of ``run.run``; of "demo" the first config is taken.
-        model, dtype: the restorer's.
+        model, dtype, engine: the restorer's.
         quality: QF 1..100 that the images are compressed at.
         limit: images; the first quarter of them warms up.
         rounds: how often each arrangement is measured, each time with caches of its own; medians count.
@@ -194,7 +195,7 @@ def compare(
         raise UsageError(f"rounds must be at least 1, not {rounds}")
     output, device = Path(output), check_device(device)
     settings = {"quality": quality, "limit": limit, "rounds": rounds, "model": model, "device": device, "dtype": dtype}
-    settings["threads"] = torch.get_num_threads()
+    settings |= {"engine": engine, "threads" = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
         case = prepare(*next(expand([config], data_root, Path(scratch))), checkpoint)
         measured: dict[Arrangement, list[dict]] = {arrangement: [] for arrangement in arrangements}

@@ -47,6 +47,7 @@ def run(
     cache_dir: str | Path | None = "cache",
     device: str = "auto",
     dtype: str = "auto",
+    engine: str = "torch",
     max_quality: int | None = MAX_QUALITY,
     overwrite: bool = False,
     launcher: str = "none",
@@ -67,7 +68,7 @@ def run(
         resamples: bootstrap samples that intervals are read from, at least 100. Those of cells that were there are renewed.
         cache_dir: keeps compressed and restored images (relative to ``work_dir``); None keeps none, as one does for timing.
         device: "cpu", "cuda" or "auto", for the host's model and the restorer.
-        dtype, max_quality: of :class:`dagn_pre.Restorer`. None restores at every QF, to see where it begins to harm.
+        dtype, engine, max_quality: of :class:`dagn_pre.Restorer`. None restores at every QF, to see where it begins to harm.
         overwrite: throw away results of other settings.
         launcher: "none", or who started several processes that share each cell: "pytorch" (torchrun) or "slurm". All of
             them return the same, the first one writes.
@@ -86,7 +87,7 @@ def run(
     qualities = sorted({check_quality(quality) for quality in qualities})
     restored = restored_inputs(inputs)
     device = check_device(device)
-    options = {"dtype": dtype, "max_quality": max_quality}
+    options = {"dtype": dtype, "engine": engine, "max_quality": max_quality}
     check_options(**options)
     check_numbers(limit, subset, seed, resamples)
     prepared = cases.prepare_all(sources, work_dir, checkpoint, data_root, subset, seed)
@@ -149,7 +150,7 @@ def open_results(
     """
     surroundings["models"] = {case.title: case.settings for case in prepared}
     surroundings["restorers"] = {label: one.fingerprint() for label, one in restored.items()}
-    settings = (*SETTINGS, "subset", "seed", "dtype", "max_quality")
+    settings = (*SETTINGS, "subset", "seed", "dtype", "engine", "max_quality")
     path, parts = work_dir / "results.json", ("models", "restorers")
     results = Results(path, surroundings, settings, parts, tables=TABLES, overwrite=overwrite)
     same_files: dict[str, str] = {}

@@ -36,6 +36,7 @@ def evaluate(
     output: str | Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    engine: str = "torch",
     limit: int | None = None,
     crops: int = 3,
     blind_sweep: bool = False,
@@ -48,7 +49,7 @@ def evaluate(
         chosen: models' names or checkpoint files.
         qualities: QFs, 1..100, of JPEG 4:2:0 through Pillow.
         output: folder for results.json, results.csv, results.md and pictures; None writes nothing.
-        device, dtype: as of :class:`dagn_pre.restorer.Restorer`.
+        device, dtype, engine: as of :class:`dagn_pre.restorer.Restorer`.
         limit: the first images of each folder only.
         crops: images on a crop sheet, spread from the worst to the best by the first model's gain at the lowest QF.
         blind_sweep: also the error of the blind QF over QF 5, 10, ..., 95.
@@ -70,7 +71,7 @@ def evaluate(
     qualities = sorted({codec.check_quality(quality) for quality in qualities})
     if crops < 0:
         raise UsageError(f"crops must be at least 0 images, not {crops}")
-    restorers = load(chosen, device, dtype)
+    restorers = load(chosen, device, dtype, engine)
     found = datasets.scan_all(folders, limit)
     settings = describe(chosen, restorers)
     settings["limit"] = limit
@@ -78,7 +79,7 @@ def evaluate(
         data.name: {"images": len(data.paths), "jpeg_originals": data.jpegs, "sha256": data.digest[:16]} for data in found
     }
     path = None if output is None else Path(output) / "results.json"
-    results = Results(path, settings, (*SETTINGS, "dtype"), ("models", "data"), TABLES, overwrite)
+    results = Results(path, settings, (*SETTINGS, "dtype", "engine"), ("models", "data"), TABLES, overwrite)
     measure(results, found, qualities, restorers)
     if blind_sweep:
         sweep(results, found, restorers)
@@ -90,7 +91,7 @@ def evaluate(
     return results.content, [failure for data in found for failure in data.failures]
 
 
-def load(chosen: Sequence[str | Path], device: str, dtype: str) -> dict[str, Restorer]:
+def load(chosen: Sequence[str | Path], device: str, dtype: str, engine: str = "torch") -> dict[str, Restorer]:
     """A restorer that skips nothing for each model, by the name it has in the results.
 
     Raises:
@@ -101,14 +102,14 @@ def load(chosen: Sequence[str | Path], device: str, dtype: str) -> dict[str, Res
     for name in names:
         if name == "jpeg" or names.count(name) > 1:
             raise UsageError(f"two restorers are both called {name}: name each model once, or rename one of the files")
-    return {name: Restorer(model, device, max_quality=None, dtype=dtype) for name, model in zip(names, chosen)}
+    return {name: Restorer(model, device, max_quality=None, dtype=dtype, engine=engine) for name, model in zip(names, chosen)}
 
 
 def describe(chosen: Sequence[str | Path], restorers: dict[str, Restorer]) -> dict:
     """Where this is measured, and with which weights."""
     first = next(iter(restorers.values()))
     settings = environment.describe(first.device.type, PACKAGES)
-    settings["dtype"] = str(first.dtype).removeprefix("torch.")
+    settings |= {"dtype": str(first.dtype).removeprefix("torch."), "engine": first.engine}
     settings["models"] = {name: models.fingerprint(model)[:16] for name, model in zip(restorers, chosen)}
     return settings
 

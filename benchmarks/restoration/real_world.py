@@ -47,6 +47,7 @@ def examine(
     output: str | Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    engine: str = "torch",
     limit: int | None = None,
 ) -> tuple[list[dict], list[str]]:
     """Blind and header quality of every picture below ``folder``; with ``output``, real-world.md and a crop sheet.
@@ -72,7 +73,7 @@ def examine(
         raise UsageError(f"{folder}: {'no images in it' if folder.is_dir() else 'no such folder'}")
     if inside.left_out:
         print(printable(told_with_examples(f"{folder}: left out", inside.left_out)), file=sys.stderr)
-    restorers = load(chosen, device, dtype)
+    restorers = load(chosen, device, dtype, engine)
     rows, crops, failures = [], [], []
     for path in tqdm(paths, desc=folder.name, unit="image"):
         try:

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=int, default=3, metavar="N", help="images on a crop sheet, worst to best; 0 for none")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--engine", default="torch", help="auto, torch, openvino or onnxruntime")
     parser.add_argument("--overwrite", action="store_true", help="throw away results of other settings in --output")
 
 
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
     measured: dict[str, list[dict]] = {}
     failures: list[str] = []
-    computing = {"device": options.device, "dtype": options.dtype}
+    computing = {"device": options.device, "dtype": options.dtype, "engine": options.engine}
     if options.data:
         settings = {"limit": options.limit, "crops": options.crops, "blind_sweep": options.blind_sweep}
         settings |= {"overwrite": options.overwrite, **computing}

@@ -5,18 +5,79 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "Turn a checkpoint into a weights file: batch norm folded, half precision, with its card."
-EXAMPLE = "dagn-pre export work_dirs/dagn-s/dagn -o dagn-s.safetensors"
+from dagn_pre.cli.extras import needed
+from dagn_pre.errors import UsageError
+
+HELP = "Turn a checkpoint into a weights file, or a restorer into a graph for other programs."
+EXAMPLE = "dagn-pre export dagn-s --format onnx -o dagn-s.onnx"
+SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "openvino": ".xml", "torch_export": ".pt2"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="checkpoint, its folder, or a .safetensors file")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
-    parser.add_argument("--dtype", default="float16", choices=("float16", "bfloat16", "float32"))
+    parser.add_argument(
+        "weights", metavar="WEIGHTS", help="checkpoint, its folder, or a .safetensors file; for a graph a model's name or file"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write")
+    parser.add_argument("--format", default="safetensors", choices=tuple(SUFFIXES), help="default: %(default)s")
+    parser.add_argument(
+        "--dtype", default="float16", choices=("float16", "bfloat16", "float32"), help="of safetensors; graphs hold float32"
+    )
+    parser.add_argument(
+        "--tiles",
+        action="store_true",
+        help="two graphs, NAME-guide and NAME-restore, for programs that restore large images tile by tile",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    from dagn_pre.training.export import export
+    if options.output.suffix != SUFFIXES[options.format]:
+        raise UsageError(f"{options.output}: the output must end in {SUFFIXES[options.format]}")
+    if options.format != "safetensors":
+        return graphs(options)
+    if options.tiles:
+        raise UsageError("--tiles is for graphs: give --format onnx, openvino or torch_export")
+    with needed("export", "mmengine", "train"):
+        from dagn_pre.training.export import export
 
     print(export(options.weights, options.output, options.dtype))
+    return 0
+
+
+def graphs(options: argparse.Namespace) -> int:
+    """Write the graphs, each whole or not at all; returns 0."""
+    with needed(f"export to {options.format}", "its packages", options.format):
+        match options.format:
+            case "onnx":
+                import onnxscript  # noqa: F401
+            case "openvino":
+                import openvino  # noqa: F401
+    import torch
+
+    from dagn_pre import __version__, engines, models
+    from dagn_pre.files import atomic_path
+    from dagn_pre.graphs import WholeGraph
+
+    write = {"onnx": engines.to_onnx, "openvino": engines.to_openvino, "torch_export": engines.to_torch_export}[options.format]
+    model = models.load(options.weights).model
+    metadata = {"version": __version__, "model": str(options.weights), "fingerprint": models.fingerprint(options.weights)}
+    try:
+        parts = engines.split(model)
+    except UsageError as error:
+        raise UsageError(f"{options.weights}: cannot be made a graph: {error}") from error
+    if options.tiles:
+        metadata["overlap"] = str(model.receptive_radius)
+    else:
+        side = 4 * model.stride
+        parts = {"": (WholeGraph(model), [torch.zeros(1, 3, side + 1, side + 3, dtype=torch.uint8)])}
+    for part, (graph, example) in parts.items():
+        path = options.output.with_stem(f"{options.output.stem}-{part}" if part else options.output.stem)
+        with atomic_path(path) as temporary:
+            weights = temporary.with_suffix(".bin")  # which OpenVINO writes beside
+            try:
+                write(graph, example, temporary, metadata)
+                if weights.exists():
+                    weights.replace(path.with_suffix(".bin"))
+            finally:
+                weights.unlink(missing_ok=True)
+        print(path)
     return 0

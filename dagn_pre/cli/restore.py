@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strength", type=float, default=1.0, help="0..1, scales the correction")
     parser.add_argument("--tile", type=int, help="side of the tiles; 0 never tiles; default: tiles large images")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--engine", default="torch", help="what computes it: torch, openvino, onnxruntime, or auto")
     parser.add_argument("--format", default="png", choices=("png", "webp", "tiff", "jpg"), help="of outputs in a folder")
 
 
@@ -66,9 +67,9 @@ def run(options: argparse.Namespace) -> int:
     name = batch.exchanged(f".{options.format}", options.full_names)
     planned = batch.plan(options.source, options.target, name, images.WRITABLE_SUFFIXES)
     options.model = options.model or models.FOR[options.viewer]
-    names = ("model", "device", "max_quality", "strength", "tile", "dtype", "strict", "assume_tables", "strict_files", "again")
+    names = ("model", "device", "max_quality", "strength", "tile", "dtype", "engine", "strict", "assume_tables", "strict_files")
     side = options.side_weights or not options.no_side_info
-    settings = {name: getattr(options, name) for name in names}
+    settings = {name: getattr(options, name) for name in (*names, "again")}
     restorer = Restorer(**settings, assume_quality=options.assume_quality, side_information=side)
 
     def work(source: Path, target: Path) -> batch.Done:

@@ -23,6 +23,7 @@ class BlindDAGN(RestorationModel):
     """
 
     stride = DAGN.stride
+    pixel_guidance = True
 
     def __init__(self, config: DAGNConfig | DAGN, predictor: QualityPredictor | None = None) -> None:
         """``config`` may be a network, which is then folded in place; ``predictor`` is then P_qf, or None for none."""
@@ -59,6 +60,27 @@ class BlindDAGN(RestorationModel):
         if guidance.side is None:
             return guidance
         return replace(guidance, side=window(guidance.side, top, left, height, width))
+
+    def pack(self, guidance: Guidance) -> list[Tensor]:
+        if guidance.side is not None:
+            raise UsageError("side information cannot be given to a graph")
+        pairs = [*(guidance.sensitive or ()), *(guidance.insensitive or ()), *((guidance.tokens,) if guidance.tokens else ())]
+        vector = guidance.sensitive_vector
+        return [tensor for pair in pairs for tensor in pair] + ([] if vector is None else [vector])
+
+    def unpack(self, tensors: Sequence[Tensor]) -> Guidance:
+        given = iter(tensors)
+
+        def pairs(count: int) -> list[tuple[Tensor, Tensor]]:
+            return [(next(given), next(given)) for _ in range(count)]
+
+        config, count = self.config, len(self.config.guided_blocks)
+        return Guidance(
+            sensitive=pairs(count) if config.sensitive else None,
+            insensitive=pairs(count) if config.insensitive else None,
+            tokens=pairs(1)[0] if config.fusion else None,
+            sensitive_vector=next(given) if config.sensitive else None,
+        )
 
     def restore(self, x: Tensor, guidance: Guidance) -> Tensor:
         return self.network.restore(x, guidance)

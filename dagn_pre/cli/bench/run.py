@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", metavar="DIR", help="for results and logs (default: work_dirs/bench-CONFIG)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for model and restorer")
     parser.add_argument("--dtype", default="auto", help="of the restorer: auto, float32, bfloat16 or float16")
+    parser.add_argument("--engine", default="torch", help="of the restorer: auto, torch, openvino or onnxruntime")
     parser.add_argument(
         "--max-quality", type=max_quality, default=MAX_QUALITY, metavar="QF",
         help="restore below this QF; none: at every QF (default: %(default)s)",
@@ -87,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
             cache_dir=None if args.no_cache else Path(args.cache_dir).absolute() if args.cache_dir else "cache",
             device=args.device,
             dtype=args.dtype,
+            engine=args.engine,
             max_quality=args.max_quality,
             overwrite=args.overwrite,
             launcher=args.launcher,

@@ -22,6 +22,7 @@ def root(tmp_path_factory):
 
 def row(arrangement: Arrangement, root, tiny_weights, cache) -> dict:
     settings = {"quality": 10, "limit": 8, "model": str(tiny_weights), "device": "cpu", "dtype": "float32", "threads": 1}
+    settings |= {"engine": "torch"}
     return deployment.measure(arrangement, prepare("demo_pspnet", root, None), str(cache), settings)
 
 

@@ -1,0 +1,341 @@
+"""What computes a restorer's networks: torch, or an inference engine made for the machine.
+
+An engine takes the two graphs of :mod:`dagn_pre.graphs`: the local part always, the guidance of models that go by the pixels
+alone. Where a graph cannot serve (a QF set by hand, side information) torch computes the same. Graphs are made once per content
+of a weights file and kept on disk (:func:`folder`), since making them takes seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dagn_pre import __version__
+from dagn_pre.errors import UsageError
+from dagn_pre.graphs import GuideGraph, RestoreGraph
+from dagn_pre.protocol import ImageInformation, RestorationModel
+
+ENGINES = ("auto", "torch", "openvino", "onnxruntime")
+PACKAGES = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnxscript")}  # the second of each makes the graphs
+
+Graph = Callable[[Sequence[Tensor]], list[Tensor]]
+
+_log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """What runs a model; the arguments are those of :class:`dagn_pre.protocol.RestorationModel`."""
+
+    def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Any: ...
+
+    def restore(self, x: Tensor, guidance: Any) -> Tensor: ...
+
+
+def missing(engine: str) -> str | None:
+    """The package that an engine lacks here, or None."""
+    return next((name for name in PACKAGES.get(engine, ()) if importlib.util.find_spec(name) is None), None)
+
+
+def resolve(engine: str, device: torch.device, dtype: torch.dtype) -> str:
+    """An engine's name for "auto": OpenVINO where it is installed and the device is a CPU, else torch.
+
+    Raises:
+        UsageError: an engine that is not installed, or does not work on this device or in this precision.
+    """
+    unfit = None
+    if device.type != "cpu":
+        unfit = f"works on the CPU, not on {device}"
+    elif dtype not in (torch.float32, torch.bfloat16) or (engine == "onnxruntime" and dtype != torch.float32):
+        unfit = f"does not compute in {str(dtype).removeprefix('torch.')}"
+    if engine == "auto":
+        return "torch" if unfit or missing("openvino") else "openvino"
+    if engine != "torch":
+        if (package := missing(engine)) is not None:
+            raise UsageError(f'engine {engine!r} needs {package}: pip install "dagn-pre[{engine}]"')
+        if unfit:
+            raise UsageError(f"engine {engine!r} {unfit}; use engine='torch'")
+    return engine
+
+
+def make(engine: str, model: RestorationModel, name: str, fingerprint: str, dtype: torch.dtype, strict: bool = True) -> Engine:
+    """An engine, by its resolved name, for a model on its device.
+
+    Args:
+        name: the model's, for messages.
+        fingerprint: of its weights, by which graphs are kept.
+        strict: raise where the model cannot be made a graph; otherwise torch computes it, which is logged once.
+
+    Raises:
+        UsageError: the model cannot be made a graph.
+    """
+    if engine == "torch":
+        return model
+    try:
+        return Compiled(engine, model, fingerprint, dtype)
+    except UsageError as error:
+        if strict:
+            raise UsageError(f"engine {engine!r} cannot run {name!r}: {error}") from error
+        _log.warning("engine %r cannot run %r (%s); torch does", engine, name, error)
+        return model
+
+
+def folder() -> Path:
+    """Where graphs are kept: ``dagn-pre/graphs`` in the user's cache folder; old ones may be deleted at any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dagn-pre" / "graphs"
+
+
+def split(model: RestorationModel) -> dict[str, tuple[nn.Module, list[Tensor]]]:
+    """A model's graphs, "guide" where it has guidance and "restore", each with example inputs.
+
+    Raises:
+        UsageError: the model cannot be made a graph.
+    """
+    if not model.pixel_guidance and type(model).guide is not RestorationModel.guide:
+        raise UsageError("its guidance needs more than the pixels")
+    example = torch.zeros(1, 3, 4 * model.stride, 5 * model.stride)
+    if not model.pixel_guidance:
+        return {"restore": (RestoreGraph(model), [example])}
+    graph = GuideGraph(model)
+    with torch.inference_mode():
+        guidance = [torch.zeros(tensor.shape) for tensor in graph(example)]
+    return {"guide": (graph, [example]), "restore": (RestoreGraph(model), [example, *guidance])}
+
+
+class Compiled:
+    """A model whose graphs an engine runs. Safe to call from several threads, one at a time each graph; not after a fork."""
+
+    _guide: Graph | None
+    _restore: Graph
+
+    def __init__(self, engine: str, model: RestorationModel, fingerprint: str, dtype: torch.dtype) -> None:
+        self.model, self.process = model, os.getpid()
+        self._guide = None
+        for part, (graph, example) in split(model).items():
+            # the guidance in float32 always: it reads a QF from what half precision rounds away
+            precision = dtype if part == "restore" else torch.float32
+            setattr(self, f"_{part}", COMPILERS[engine](graph, example, f"{fingerprint}-{part}", precision))
+
+    def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Any: ...
+
+    def restore(self, x: Tensor, guidance: Any) -> Tensor: ...
+
+
+def missing(engine: str) -> str | None:
+    """The package that an engine lacks here, or None."""
+    return next((name for name in PACKAGES.get(engine, ()) if importlib.util.find_spec(name) is None), None)
+
+
+def resolve(engine: str, device: torch.device, dtype: torch.dtype) -> str:
+    """An engine's name for "auto": OpenVINO where it is installed and the device is a CPU, else torch.
+
+    Raises:
+        UsageError: an engine that is not installed, or does not work on this device or in this precision.
+    """
+    unfit = None
+    if device.type != "cpu":
+        unfit = f"works on the CPU, not on {device}"
+    elif dtype not in (torch.float32, torch.bfloat16) or (engine == "onnxruntime" and dtype != torch.float32):
+        unfit = f"does not compute in {str(dtype).removeprefix('torch.')}"
+    if engine == "auto":
+        return "torch" if unfit or missing("openvino") else "openvino"
+    if engine != "torch":
+        if (package := missing(engine)) is not None:
+            raise UsageError(f'engine {engine!r} needs {package}: pip install "dagn-pre[{engine}]"')
+        if unfit:
+            raise UsageError(f"engine {engine!r} {unfit}; use engine='torch'")
+    return engine
+
+
+def make(engine: str, model: RestorationModel, name: str, fingerprint: str, dtype: torch.dtype, strict: bool = True) -> Engine:
+    """An engine, by its resolved name, for a model on its device.
+
+    Args:
+        name: the model's, for messages.
+        fingerprint: of its weights, by which graphs are kept.
+        strict: raise where the model cannot be made a graph; otherwise torch computes it, which is logged once.
+
+    Raises:
+        UsageError: the model cannot be made a graph.
+    """
+    if engine == "torch":
+        return model
+    try:
+        return Compiled(engine, model, fingerprint, dtype)
+    except UsageError as error:
+        if strict:
+            raise UsageError(f"engine {engine!r} cannot run {name!r}: {error}") from error
+        _log.warning("engine %r cannot run %r (%s); torch does", engine, name, error)
+        return model
+
+
+def folder() -> Path:
+    """Where graphs are kept: ``dagn-pre/graphs`` in the user's cache folder; old ones may be deleted at any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dagn-pre" / "graphs"
+
+
+def split(model: RestorationModel) -> dict[str, tuple[nn.Module, list[Tensor]]]:
+    """A model's graphs, "guide" where it has guidance and "restore", each with example inputs.
+
+    Raises:
+        UsageError: the model cannot be made a graph.
+    """
+    if not model.pixel_guidance and type(model).guide is not RestorationModel.guide:
+        raise UsageError("its guidance needs more than the pixels")
+    example = torch.zeros(1, 3, 4 * model.stride, 5 * model.stride)
+    if not model.pixel_guidance:
+        return {"restore": (RestoreGraph(model), [example])}
+    graph = GuideGraph(model)
+    with torch.inference_mode():
+        guidance = [torch.zeros(tensor.shape) for tensor in graph(example)]
+    return {"guide": (graph, [example]), "restore": (RestoreGraph(model), [example, *guidance])}
+
+
+class Compiled:
+    """A model whose graphs an engine runs. Safe to call from several threads, one at a time each graph; not after a fork."""
+
+    _guide: Graph | None
+    _restore: Graph
+
+    def __init__(self, engine: str, model: RestorationModel, fingerprint: str, dtype: torch.dtype) -> None:
+        self.model, self.process = model, os.getpid()
+        side = 4 * model.stride
+        example = torch.zeros(1, 3, side, side + model.stride)
+        if not model.pixel_guidance and type(model).guide is not RestorationModel.guide:
+            raise UsageError("its guidance needs more than the pixels")
+        compile_graph = {"openvino": _openvino, "onnxruntime": _onnxruntime}[engine]
+        self._guide: Graph | None = None
+        guidance: list[Tensor] = []
+        if model.pixel_guidance:
+            graph = GuideGraph(model)
+            with torch.inference_mode():
+                guidance = list(graph(example))
+            # float32 always: it reads a QF from what half precision rounds away
+            self._guide = compile_graph(graph, [example], f"{fingerprint}-guide", torch.float32)
+        self._restore = compile_graph(RestoreGraph(model), [example, *guidance], f"{fingerprint}-restore", dtype)
+
+    def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Any:
+        if self._guide is None or any(one.assumed is not None for one in information):
+            return self.model.guide(x, information)
+        return self.model.unpack(self.run(self._guide, [x]))
+
+    def restore(self, x: Tensor, guidance: Any) -> Tensor:
+        if getattr(guidance, "side", None) is not None:
+            return self.model.restore(x, guidance)
+        return self.run(self._restore, [x, *self.model.pack(guidance)])[0]
+
+    def run(self, graph: Graph, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Raises UsageError in a process that was forked since: an engine's threads do not survive it."""
+        if os.getpid() != self.process:
+            raise UsageError("an inference engine does not work in a forked process: start it by spawn, or use engine='torch'")
+        return graph([tensor.float().contiguous() for tensor in tensors])
+
+
+def _openvino(graph: nn.Module, example: Sequence[Tensor], name: str, dtype: torch.dtype) -> Graph:
+    import openvino
+
+    path = _kept(f"{name}-openvino-{openvino.__version__}", lambda path: to_openvino(graph, example, path / "graph.xml"))
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = openvino.Core().compile_model(path / "graph.xml", "CPU", settings)
+    lock = threading.Lock()
+
+    def run(tensors: Sequence[Tensor]) -> list[Tensor]:
+        with lock:
+            found = compiled([tensor.numpy() for tensor in tensors])
+            return [torch.from_numpy(np.array(found[output])) for output in compiled.outputs]
+
+    return run
+
+
+def _onnxruntime(graph: nn.Module, example: Sequence[Tensor], name: str, dtype: torch.dtype) -> Graph:
+    import onnxruntime
+
+    path = _kept(f"{name}-onnx-{torch.__version__}", lambda path: to_onnx(graph, example, path / "graph.onnx"))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path / "graph.onnx", options, providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+
+    def run(tensors: Sequence[Tensor]) -> list[Tensor]:
+        found = session.run(None, dict(zip(names, (tensor.numpy() for tensor in tensors))))
+        return [torch.from_numpy(array) for array in found]
+
+    return run
+
+
+COMPILERS = {"openvino": _openvino, "onnxruntime": _onnxruntime}
+
+
+def to_openvino(graph: nn.Module, example: Sequence[Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a graph as OpenVINO's IR: ``path``, an .xml, and its .bin beside it. Any batch; any size of the image, the first
+    input, in multiples of the stride but for a :class:`WholeGraph`."""
+    import openvino
+
+    with torch.no_grad():
+        traced = torch.jit.freeze(torch.jit.trace(graph.eval(), tuple(example), check_trace=False))
+        made = openvino.convert_model(traced, example_input=tuple(example))
+    for index, (given, tensor) in enumerate(zip(made.inputs, example)):
+        sizes = [-1, tensor.shape[1], -1, -1] if index == 0 else [-1, *tensor.shape[1:]]
+        given.get_node().set_partial_shape(openvino.PartialShape(sizes))
+    made.validate_nodes_and_infer_types()
+    for key, value in (metadata or {}).items():
+        made.set_rt_info(value, ["dagn_pre", key])
+    openvino.save_model(made, path, compress_to_fp16=False)
+
+
+def to_onnx(graph: nn.Module, example: Sequence[Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a graph as an ONNX file; sizes as of :func:`to_openvino`."""
+    both, shapes = _any_size(graph, example)
+    with torch.no_grad():
+        made = torch.onnx.export(graph.eval(), both, dynamo=True, dynamic_shapes=shapes, verbose=False)
+    made.model.metadata_props.update(metadata or {})
+    made.save(path)
+
+
+def to_torch_export(graph: nn.Module, example: Sequence[Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a graph as ``torch.export.load`` reads it; sizes as of :func:`to_openvino`."""
+    both, shapes = _any_size(graph, example)
+    made = torch.export.export(graph.eval(), both, dynamic_shapes=shapes, strict=False)
+    torch.export.save(made, path, extra_files={"dagn_pre.json": json.dumps(dict(metadata or {}))})
+
+
+def _any_size(graph: nn.Module, example: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple]:
+    """Example inputs as a batch of two, since one would be taken for a constant, and which of their sizes are free."""
+    free = torch.export.Dim.DYNAMIC
+    shapes: list = [{0: free, 2: free, 3: free}, *({0: free} for _ in example[1:])]
+    if isinstance(graph, RestoreGraph) and len(shapes) > 1:
+        shapes = [shapes[0], tuple(shapes[1:])]
+    return tuple(torch.cat([tensor, tensor]) for tensor in example), tuple(shapes)
+
+
+def _kept(name: str, export: Callable[[Path], None]) -> Path:
+    """The folder that ``export`` has filled, now or before; whole or absent, whoever else makes it at the same time."""
+    place = folder() / hashlib.sha256(f"{name}-{__version__}".encode()).hexdigest()[:32]
+    if not place.is_dir():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=".making-", dir=place.parent))
+        try:
+            export(making)
+            making.rename(place)
+        except OSError:  # another process was first, or the disk is full
+            if not place.is_dir():
+                raise
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    return place

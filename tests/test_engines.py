@@ -1,0 +1,255 @@
+"""Graphs of restorers, and the engines that run them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+import torch
+
+from dagn_pre import Restorer, engines, models, weights
+from dagn_pre.cli.main import main
+from dagn_pre.errors import UsageError
+from dagn_pre.graphs import MatrixPool, WholeGraph
+from dagn_pre.protocol import RestorationModel
+from tests.conftest import TINY
+
+SHAPES = [(1, 3, 64, 48), (2, 3, 32, 80), (1, 3, 16, 16)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Graphs are kept for the module, and not in the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def images() -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in ((33, 47), (16, 16), (70, 31))]
+
+
+def restored(images, **options) -> list[np.ndarray]:
+    return Restorer(device="cpu", max_quality=None, **options)(images, known_quality=10)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("model", ["tiny", "arcnn"])
+def test_engines_give_the_pixels_of_torch(engine, model, tiny_weights, images):
+    model = tiny_weights if model == "tiny" else model
+    expected, found = (restored(images, model=model, engine=name) for name in ("torch", engine))
+    assert any(not np.array_equal(one, image) for one, image in zip(expected, images))
+    for one, other in zip(expected, found):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+def test_tiles_equal_the_whole_on_an_engine(tiny_weights):
+    image = np.random.default_rng(1).integers(0, 256, (200, 260, 3), dtype=np.uint8)
+    whole, tiled = (restored(image, model=tiny_weights, engine="openvino", tile=tile) for tile in (0, 64))
+    assert np.abs(whole.astype(int) - tiled.astype(int)).max() <= 1
+
+
+def test_blind_quality_and_a_quality_set_by_hand_are_those_of_torch(tiny_weights, images, tmp_path):
+    model, metadata = weights.load(tiny_weights)
+    torch.nn.init.uniform_(model.quality.vectors)
+    tiny_weights = tmp_path / "vectors.safetensors"
+    weights.save(tiny_weights, model, None, metadata.card)
+    ours, theirs = (Restorer(tiny_weights, "cpu", engine=name) for name in ("torch", "openvino"))
+    assert [ours.estimate_quality(one) for one in images] == [theirs.estimate_quality(one) for one in images]
+    ours, theirs = (restored(images, model=tiny_weights, assume_quality=20, engine=name) for name in ("torch", "openvino"))
+    for one, other in zip(ours, theirs):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+def test_bfloat16_on_openvino_is_near_float32(tiny_weights, images):
+    exact, rounded = (restored(images, model=tiny_weights, engine="openvino", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    for one, other in zip(exact, rounded):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 4
+
+
+def test_graphs_are_made_once_and_kept(tiny_weights, images, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model, fingerprint = models.load(tiny_weights).model, models.fingerprint(tiny_weights)
+    engines.make("openvino", model, "tiny", fingerprint, torch.float32)
+    kept = sorted(path.name for path in engines.folder().iterdir())
+    assert len(kept) == 2 and not any(name.startswith(".") for name in kept)
+    monkeypatch.setattr(engines, "to_openvino", None)
+    engines.make("openvino", model, "tiny", fingerprint, torch.bfloat16)
+    assert sorted(path.name for path in engines.folder().iterdir()) == kept
+
+
+def test_a_graph_that_fails_leaves_nothing_behind(tiny_weights, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def full(graph, example, path, metadata=None):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(engines, "to_openvino", full)
+    with pytest.raises(OSError, match="No space"):
+        engines.make("openvino", models.load(tiny_weights).model, "tiny", "f", torch.float32)
+    assert list(engines.folder().iterdir()) == []
+
+
+def test_what_cannot_be_a_graph_is_refused_by_name_and_auto_takes_torch(caplog):
+    model = NeedsTables()
+    with pytest.raises(UsageError, match="engine 'openvino' cannot run 'needy': its guidance needs more than the pixels"):
+        engines.make("openvino", model, "needy", "f", torch.float32)
+    with caplog.at_level(logging.WARNING):
+        assert engines.make("openvino", model, "needy", "f", torch.float32, strict=False) is model
+    assert "torch does" in caplog.text
+
+
+class NeedsTables(RestorationModel):
+    needs = "tables"
+
+    def guide(self, x, information):
+        return x.new_tensor([one.quality for one in information])
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ({"engine": "tensorflow"}, "engine must be one of auto, torch, openvino, onnxruntime, not 'tensorflow'"),
+        ({"engine": "openvino", "dtype": "float16"}, "engine 'openvino' does not compute in float16"),
+        ({"engine": "onnxruntime", "dtype": "bfloat16"}, "engine 'onnxruntime' does not compute in bfloat16"),
+    ],
+)
+def test_engines_that_will_not_do_are_refused(options, reason, tiny_weights):
+    with pytest.raises(UsageError, match=reason):
+        Restorer(tiny_weights, "cpu", **options)
+
+
+def test_an_engine_that_is_not_installed_is_named_with_its_remedy(tiny_weights, monkeypatch):
+    monkeypatch.setattr(engines, "missing", lambda engine: None if engine == "torch" else engine)
+    with pytest.raises(UsageError, match=r"engine 'openvino' needs openvino: pip install \"dagn-pre\[openvino\]\""):
+        Restorer(tiny_weights, "cpu", engine="openvino")
+    assert Restorer(tiny_weights, "cpu", engine="auto").engine == "torch"
+
+
+def test_auto_is_openvino_on_a_cpu_and_torch_elsewhere():
+    assert engines.resolve("auto", torch.device("cpu"), torch.float32) == "openvino"
+    assert engines.resolve("auto", torch.device("cuda"), torch.float32) == "torch"
+    assert engines.resolve("auto", torch.device("cpu"), torch.float16) == "torch"
+    with pytest.raises(UsageError, match="works on the CPU, not on cuda"):
+        engines.resolve("openvino", torch.device("cuda"), torch.float32)
+
+
+FORKED = """
+import multiprocessing, numpy, sys
+from dagn_pre import Restorer
+from dagn_pre.errors import UsageError
+restorer, image = Restorer(sys.argv[1], "cpu", engine="openvino", max_quality=None), numpy.zeros((32, 32, 3), numpy.uint8)
+restorer(image, known_quality=10)
+def child(answers):
+    try:
+        restorer(image, known_quality=10)
+    except UsageError as error:
+        answers.put(str(error))
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    context.Process(target=child, args=(answers,)).start()
+    print(answers.get(timeout=60))
+"""
+
+
+def test_a_forked_process_is_told_and_does_not_hang(tiny_weights, tmp_path):
+    (tmp_path / "forked.py").write_text(FORKED)
+    assert "fork" in multiprocessing.get_all_start_methods()
+    command = [sys.executable, str(tmp_path / "forked.py"), str(tiny_weights)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "does not work in a forked process" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 7), (1, 1), (3, 20)])
+def test_pooling_by_matrices_is_adaptive_pooling(size):
+    x = torch.rand(2, 3, *size)
+    for bins in (1, 2, 4, 8):
+        assert torch.allclose(MatrixPool(bins)(x), torch.nn.AdaptiveAvgPool2d(bins)(x), atol=1e-6)
+
+
+@pytest.fixture(scope="module", params=["tiny", "arcnn"])
+def model(request, tiny_weights) -> str:
+    return str(tiny_weights) if request.param == "tiny" else request.param
+
+
+def pixels(shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino", "torch_export"])
+def test_exported_graphs_restore_pixels_of_any_size_as_eager_does(kind, model, tmp_path, capsys):
+    suffix = {"onnx": ".onnx", "openvino": ".xml", "torch_export": ".pt2"}[kind]
+    path = tmp_path / f"whole{suffix}"
+    assert main(["export", model, "--format", kind, "-o", str(path)]) == 0
+    assert capsys.readouterr().out.strip().endswith(str(path))
+    expected = {"whole.onnx"} if kind == "onnx" else {"whole.xml", "whole.bin"} if kind == "openvino" else {"whole.pt2"}
+    assert {file.name for file in tmp_path.iterdir()} == expected
+    if kind == "onnx":
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        fingerprint = {entry.key: entry.value for entry in onnx.load(path).metadata_props}["fingerprint"]
+        name = session.get_inputs()[0].name
+        run = lambda image: session.run(None, {name: image.numpy()})[0]  # noqa: E731
+    elif kind == "openvino":
+        read = openvino.Core().read_model(path)
+        fingerprint = read.get_rt_info(["dagn_pre", "fingerprint"]).astype(str)
+        compiled = openvino.Core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        run = lambda image: compiled(image.numpy())[0]  # noqa: E731
+    else:
+        extra = {"dagn_pre.json": ""}
+        program = torch.export.load(path, extra_files=extra)
+        fingerprint = json.loads(extra["dagn_pre.json"])["fingerprint"]
+        run = lambda image: program.module()(image).numpy()  # noqa: E731
+    assert fingerprint == models.fingerprint(model)
+    eager = WholeGraph(models.load(model).model)
+    sizes = [(1, 3, 33, 47), (2, 3, 64, 21), (1, 3, 16, 16)]
+    for shape in sizes[:2] if kind == "torch_export" else sizes:  # which takes a single cell of the stride for a constant
+        image = pixels(shape)
+        with torch.inference_mode():
+            aim = eager(image).numpy()
+        found = np.asarray(run(image))
+        assert found.shape == shape and found.dtype == np.uint8
+        assert np.abs(found.astype(int) - aim.astype(int)).max() <= 1
+
+
+def test_the_whole_graph_is_what_the_restorer_does(tiny_weights, images):
+    graph = WholeGraph(models.load(tiny_weights).model)
+    for image, expected in zip(images, restored(images, model=tiny_weights)):
+        with torch.inference_mode():
+            found = graph(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+        assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_graphs_for_tiles_come_apart(tiny_weights, tmp_path):
+    assert main(["export", str(tiny_weights), "--format", "openvino", "--tiles", "-o", str(tmp_path / "t.xml")]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {f"t-{part}.{end}" for part in ("guide", "restore") for end in ("xml", "bin")}
+    guide, restore = (openvino.Core().read_model(tmp_path / f"t-{part}.xml") for part in ("guide", "restore"))
+    assert len(restore.inputs) == 1 + len(guide.outputs)
+    assert int(restore.get_rt_info(["dagn_pre", "overlap"]).astype(str)) == models.load(tiny_weights).model.receptive_radius
+    assert TINY.sensitive and len(guide.outputs) == 2 * 3 * 2 + 2 + 1
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (["dagn-s", "--format", "onnx", "-o", "a.xml"], "a.xml: the output must end in .onnx"),
+        (["dagn-s", "--tiles", "-o", "a.safetensors"], "--tiles is for graphs"),
+        (["dagn-l", "--format", "onnx", "-o", "a.onnx"], "dagn-l"),
+    ],
+)
+def test_exports_that_cannot_be_are_refused(arguments, reason, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", *arguments]) != 0
+    assert reason in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
