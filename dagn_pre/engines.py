@@ -128,104 +128,6 @@ class Compiled:
             precision = dtype if part == "restore" else torch.float32
             setattr(self, f"_{part}", COMPILERS[engine](graph, example, f"{fingerprint}-{part}", precision))
 
-    def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Any: ...
-
-    def restore(self, x: Tensor, guidance: Any) -> Tensor: ...
-
-
-def missing(engine: str) -> str | None:
-    """The package that an engine lacks here, or None."""
-    return next((name for name in PACKAGES.get(engine, ()) if importlib.util.find_spec(name) is None), None)
-
-
-def resolve(engine: str, device: torch.device, dtype: torch.dtype) -> str:
-    """An engine's name for "auto": OpenVINO where it is installed and the device is a CPU, else torch.
-
-    Raises:
-        UsageError: an engine that is not installed, or does not work on this device or in this precision.
-    """
-    unfit = None
-    if device.type != "cpu":
-        unfit = f"works on the CPU, not on {device}"
-    elif dtype not in (torch.float32, torch.bfloat16) or (engine == "onnxruntime" and dtype != torch.float32):
-        unfit = f"does not compute in {str(dtype).removeprefix('torch.')}"
-    if engine == "auto":
-        return "torch" if unfit or missing("openvino") else "openvino"
-    if engine != "torch":
-        if (package := missing(engine)) is not None:
-            raise UsageError(f'engine {engine!r} needs {package}: pip install "dagn-pre[{engine}]"')
-        if unfit:
-            raise UsageError(f"engine {engine!r} {unfit}; use engine='torch'")
-    return engine
-
-
-def make(engine: str, model: RestorationModel, name: str, fingerprint: str, dtype: torch.dtype, strict: bool = True) -> Engine:
-    """An engine, by its resolved name, for a model on its device.
-
-    Args:
-        name: the model's, for messages.
-        fingerprint: of its weights, by which graphs are kept.
-        strict: raise where the model cannot be made a graph; otherwise torch computes it, which is logged once.
-
-    Raises:
-        UsageError: the model cannot be made a graph.
-    """
-    if engine == "torch":
-        return model
-    try:
-        return Compiled(engine, model, fingerprint, dtype)
-    except UsageError as error:
-        if strict:
-            raise UsageError(f"engine {engine!r} cannot run {name!r}: {error}") from error
-        _log.warning("engine %r cannot run %r (%s); torch does", engine, name, error)
-        return model
-
-
-def folder() -> Path:
-    """Where graphs are kept: ``dagn-pre/graphs`` in the user's cache folder; old ones may be deleted at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dagn-pre" / "graphs"
-
-
-def split(model: RestorationModel) -> dict[str, tuple[nn.Module, list[Tensor]]]:
-    """A model's graphs, "guide" where it has guidance and "restore", each with example inputs.
-
-    Raises:
-        UsageError: the model cannot be made a graph.
-    """
-    if not model.pixel_guidance and type(model).guide is not RestorationModel.guide:
-        raise UsageError("its guidance needs more than the pixels")
-    example = torch.zeros(1, 3, 4 * model.stride, 5 * model.stride)
-    if not model.pixel_guidance:
-        return {"restore": (RestoreGraph(model), [example])}
-    graph = GuideGraph(model)
-    with torch.inference_mode():
-        guidance = [torch.zeros(tensor.shape) for tensor in graph(example)]
-    return {"guide": (graph, [example]), "restore": (RestoreGraph(model), [example, *guidance])}
-
-
-class Compiled:
-    """A model whose graphs an engine runs. Safe to call from several threads, one at a time each graph; not after a fork."""
-
-    _guide: Graph | None
-    _restore: Graph
-
-    def __init__(self, engine: str, model: RestorationModel, fingerprint: str, dtype: torch.dtype) -> None:
-        self.model, self.process = model, os.getpid()
-        side = 4 * model.stride
-        example = torch.zeros(1, 3, side, side + model.stride)
-        if not model.pixel_guidance and type(model).guide is not RestorationModel.guide:
-            raise UsageError("its guidance needs more than the pixels")
-        compile_graph = {"openvino": _openvino, "onnxruntime": _onnxruntime}[engine]
-        self._guide: Graph | None = None
-        guidance: list[Tensor] = []
-        if model.pixel_guidance:
-            graph = GuideGraph(model)
-            with torch.inference_mode():
-                guidance = list(graph(example))
-            # float32 always: it reads a QF from what half precision rounds away
-            self._guide = compile_graph(graph, [example], f"{fingerprint}-guide", torch.float32)
-        self._restore = compile_graph(RestoreGraph(model), [example, *guidance], f"{fingerprint}-restore", dtype)
-
     def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Any:
         if self._guide is None or any(one.assumed is not None for one in information):
             return self.model.guide(x, information)
@@ -304,6 +206,7 @@ def to_onnx(graph: nn.Module, example: Sequence[Tensor], path: Path, metadata: M
     both, shapes = _any_size(graph, example)
     with torch.no_grad():
         made = torch.onnx.export(graph.eval(), both, dynamo=True, dynamic_shapes=shapes, verbose=False)
+    assert made is not None  # it is with dynamo
     made.model.metadata_props.update(metadata or {})
     made.save(path)
 

@@ -90,6 +90,6 @@ def exportable(model: RestorationModel) -> RestorationModel:
     twin = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
     for parent in list(twin.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.AdaptiveAvgPool2d):
+            if isinstance(child, nn.AdaptiveAvgPool2d) and isinstance(child.output_size, int):
                 setattr(parent, name, MatrixPool(child.output_size))
     return twin

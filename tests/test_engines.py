@@ -233,7 +233,8 @@ def test_the_whole_graph_is_what_the_restorer_does(tiny_weights, images):
 
 def test_graphs_for_tiles_come_apart(tiny_weights, tmp_path):
     assert main(["export", str(tiny_weights), "--format", "openvino", "--tiles", "-o", str(tmp_path / "t.xml")]) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {f"t-{part}.{end}" for part in ("guide", "restore") for end in ("xml", "bin")}
+    expected = {f"t-{part}.{end}" for part in ("guide", "restore") for end in ("xml", "bin")}
+    assert {path.name for path in tmp_path.iterdir()} == expected
     guide, restore = (openvino.Core().read_model(tmp_path / f"t-{part}.xml") for part in ("guide", "restore"))
     assert len(restore.inputs) == 1 + len(guide.outputs)
     assert int(restore.get_rt_info(["dagn_pre", "overlap"]).astype(str)) == models.load(tiny_weights).model.receptive_radius

@@ -126,7 +126,7 @@ def measure(arrangement: Arrangement, case: Case, cache_dir: str, settings: dict
     cfg = configs.for_testing(case.cfg, settings["limit"])
     if arrangement.where:
         forked = arrangement.where == "transform" and arrangement.workers  # CUDA is not for them
-        options = {"where": arrangement.where, "model": settings["model"], "dtype": settings["dtype"], "engine": settings["engine"]}
+        options = {"where": arrangement.where, **{name: settings[name] for name in ("model", "dtype", "engine")}}
         options |= {"device": "cpu" if forked else device} if arrangement.where == "transform" else {}
         options |= {"cache_dir": cache_dir} if arrangement.cache else {}
         cfg = insert(cfg, compress=settings["quality"], splits=("test",), **options)
@@ -195,7 +195,7 @@ def compare(
         raise UsageError(f"rounds must be at least 1, not {rounds}")
     output, device = Path(output), check_device(device)
     settings = {"quality": quality, "limit": limit, "rounds": rounds, "model": model, "device": device, "dtype": dtype}
-    settings |= {"engine": engine, "threads" = torch.get_num_threads()
+    settings |= {"engine": engine, "threads": torch.get_num_threads()}
     with tempfile.TemporaryDirectory() as scratch:
         case = prepare(*next(expand([config], data_root, Path(scratch))), checkpoint)
         measured: dict[Arrangement, list[dict]] = {arrangement: [] for arrangement in arrangements}

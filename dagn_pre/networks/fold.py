@@ -18,8 +18,8 @@ def fold_batch_norm(module: Module) -> Module:
     A network that is already folded is left as it is.
     """
     module.eval()
-    for sequence, index in _pairs(module):
-        sequence[index] = fuse_conv_bn_eval(sequence[index], sequence[index + 1])
+    for sequence, index, convolution, norm in _pairs(module):
+        sequence[index] = fuse_conv_bn_eval(convolution, norm)
         sequence[index + 1] = nn.Identity()
     return module
 
@@ -32,21 +32,22 @@ def take_folded(module: nn.Module, folded: nn.Module) -> None:
     """
     state = folded.state_dict()
     names = {layer: name for name, layer in module.named_modules()}
-    for sequence, index in _pairs(module):
-        norm, name = sequence[index + 1], names[sequence]
+    for sequence, index, convolution, norm in _pairs(module):
+        name = names[sequence]
         state[f"{name}.{index + 1}.bias"] = state.pop(f"{name}.{index}.bias")
-        if (own := sequence[index].bias) is not None:
-            state[f"{name}.{index}.bias"] = torch.zeros_like(own)
+        if convolution.bias is not None:
+            state[f"{name}.{index}.bias"] = torch.zeros_like(convolution.bias)
         identity = {"weight": 1.0, "running_mean": 0.0, "running_var": 1 - norm.eps}
         state |= {f"{name}.{index + 1}.{key}": torch.full_like(norm.bias, value) for key, value in identity.items()}
-        state[f"{name}.{index + 1}.num_batches_tracked"] = norm.num_batches_tracked
+        state[f"{name}.{index + 1}.num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
     module.load_state_dict(state)
 
 
-def _pairs(module: nn.Module) -> Iterator[tuple[nn.Sequential, int]]:
-    """Every convolution that batch norm follows, as its sequence and its place there."""
+def _pairs(module: nn.Module) -> Iterator[tuple[nn.Sequential, int, nn.Conv2d, nn.BatchNorm2d]]:
+    """Every convolution that batch norm follows: its sequence, its place there, and both."""
     for sequence in module.modules():
         if isinstance(sequence, nn.Sequential):
             for index in range(len(sequence) - 1):
-                if isinstance(sequence[index], nn.Conv2d) and isinstance(sequence[index + 1], nn.BatchNorm2d):
-                    yield sequence, index
+                convolution, norm = sequence[index], sequence[index + 1]
+                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    yield sequence, index, convolution, norm

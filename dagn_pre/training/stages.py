@@ -327,14 +327,13 @@ class RestorationStage(Stage):
             WeightsError: the restorer has no such encoder, or one of another shape.
         """
         donor = models.load(source).model
-        parts = dict(donor.named_children())
-        network, predictor = parts.get("network"), parts.get("quality")
+        network, predictor = getattr(donor, "network", None), getattr(donor, "quality", None)
         found = getattr(network, f"encoder_{'ci' if name == 'insensitive' else 'cs'}", None)
-        if found is None or (name == "sensitive" and predictor is None):
+        if not isinstance(found, ResNetEncoder) or (name == "sensitive" and not isinstance(predictor, QualityPredictor)):
             raise WeightsError(f"{source}: has no encoder of stage {name}, for {name}_from")
         try:
             take_folded(encoder, found)
-            if name == "sensitive":
+            if isinstance(predictor, QualityPredictor) and name == "sensitive":
                 self.predictor.load_state_dict(predictor.state_dict())
         except RuntimeError as error:
             raise WeightsError(f"{source}: its encoder for {name}_from does not fit: {str(error).splitlines()[-1]}") from error

@@ -31,6 +31,7 @@ NAMES = [field.name for field in fields(Options)]
 STEPS = {"openmmlab": DAGNRestore, "torchvision": TorchvisionRestore}
 OTHERS = {  # a valid value of each option that is not its default
     "model": "arcnn", "device": "auto", "max_quality": None, "strength": 0.5, "tile": 32, "overlap": 16, "dtype": "float32",
+    "engine": "openvino",
     "assume_quality": 30, "strict": True, "assume_tables": True, "side_information": False, "expect_side_information": True,
     "strict_files": True, "again": True, "cache_dir": "cache", "cache_size": "1 MB",
 }  # fmt: skip

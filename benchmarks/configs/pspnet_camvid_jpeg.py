@@ -1,0 +1,30 @@
+# What users consider first instead of restoring: the PSPNet on CamVid, fine-tuned on images that are JPEGs of any QF from 10 to
+# 90 three times out of four.
+_base_ = ['./pspnet_camvid.py']
+
+checkpoint = 'pspnet_camvid_jpeg.pth'  # not shipped: dagn-pre bench train pspnet_camvid_jpeg makes it
+load_from = 'pspnet_camvid.pth'
+benchmark = dict(model='PSPNet R18-D8 (width 32), JPEG-augmented', variant_of='PSPNet R18-D8 (width 32)')
+custom_imports = dict(imports=['dagn_pre.training.runner', 'dagn_pre.integrations.openmmlab'])
+
+crop_size = (288, 384)
+void = 11
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='JPEGCompress', quality=(10, 90), prob=0.75),
+    dict(type='LoadAnnotations'),
+    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.75), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75, ignore_index=void),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+
+max_iters = 800  # half of what the model was trained for, at half of the rate
+train_cfg = dict(max_iters=max_iters, val_interval=400)
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.05))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, eta_min=5e-6),
+]
