@@ -144,8 +144,8 @@ def measure(arrangement: Arrangement, case: Case, cache_dir: str, settings: dict
         peak = memory.stop()
     settled = len(clock.done) // 4
     restored = restoring.images
-    restore_ms = restoring.milliseconds() * restored / len(clock.done) if restored else None
-    model_ms = testing.milliseconds() - (restore_ms or 0 if arrangement.where == "preprocessor" else 0)
+    restore_ms = (restoring.milliseconds() or 0) * restored / len(clock.done) if restored else None
+    model_ms = (testing.milliseconds() or 0) - (restore_ms or 0 if arrangement.where == "preprocessor" else 0)
     return {
         **asdict(arrangement),
         "arrangement": arrangement.label,

@@ -18,6 +18,7 @@ from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.benchmarks.restoration.datasets import read, scan
 from dagn_pre.errors import UsageError
 from dagn_pre.files import atomic_path
+from dagn_pre.networks.blind_dagn import BlindDAGN
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
 from dagn_pre.restorer import Restorer
 
@@ -39,8 +40,10 @@ def load(model: str | Path, device: str = "auto") -> Restorer:
 def feature_maps(restorer: Restorer, image: np.ndarray) -> dict[str, Tensor]:
     """(H, W, 3) uint8 RGB -> {"insensitive": E_ci, "sensitive": E_cs}, (F, h, w) float32 on the CPU, at 1/16 of the size."""
     x = torch.from_numpy(image.copy()).to(restorer.device).permute(2, 0, 1)[None] / 255
-    x = restorer.model.network.pad(x)
-    return {name: getattr(restorer.model.network, encoder)(x)[0].float().cpu() for name, encoder in ENCODERS.items()}
+    assert isinstance(restorer.model, BlindDAGN)  # of :func:`load`
+    network = restorer.model.network
+    x = network.pad(x)
+    return {name: getattr(network, encoder)(x)[0].float().cpu() for name, encoder in ENCODERS.items()}
 
 
 def cosine_distance(a: Tensor, b: Tensor, dim: int) -> Tensor:
@@ -74,16 +77,18 @@ def feature_distances(
     qualities = [codec.check_quality(quality) for quality in qualities]
     restorer = load(model, device)
     dataset = scan(Path(folder))
-    means = {(name, quality): [] for name in ENCODERS for quality in (None, *qualities)}  # None: the originals
-    local = {key: [] for key in means}
+    means: dict[tuple[str, int | None], list[Tensor]] = {
+        (name, quality): [] for name in ENCODERS for quality in (None, *qualities)
+    }  # None: the originals
+    local: dict[tuple[str, int | None], list[Tensor]] = {key: [] for key in means}
     for path in tqdm(dataset.paths, unit="image", leave=False):
         image = read(path)
-        original = feature_maps(restorer, image)
+        unharmed = feature_maps(restorer, image)
         for quality in (None, *qualities):
-            maps = original if quality is None else feature_maps(restorer, codec.compress(image, quality))
+            maps = unharmed if quality is None else feature_maps(restorer, codec.compress(image, quality))
             for name in ENCODERS:
                 means[name, quality].append(maps[name].double().mean((1, 2)))
-                local[name, quality].append(cosine_distance(original[name], maps[name], 0).mean())
+                local[name, quality].append(cosine_distance(unharmed[name], maps[name], 0).mean())
     rows = []
     for quality in qualities:
         for name in ENCODERS:

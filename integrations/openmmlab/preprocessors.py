@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.logging import print_log
@@ -19,10 +20,15 @@ from dagn_pre.integrations.openmmlab.deferred import KEY, replay
 from dagn_pre.options import check_options
 from dagn_pre.restorer import shared_restorer
 
+if TYPE_CHECKING:
+    from mmengine.model import BaseDataPreprocessor as _Host
+else:
+    _Host = object
+
 HOMES = {"DAGNDetDataPreprocessor": "det_preprocessor", "DAGNSegDataPreProcessor": "seg_preprocessor"}
 
 
-class Restoring:
+class Restoring(_Host):
     """What both add to their host's preprocessor, which stands behind this class among their bases.
 
     Images that the pipeline hands over by :class:`DAGNDefer` steps, (3, H, W) uint8 BGR at original resolution, are restored

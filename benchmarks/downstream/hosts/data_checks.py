@@ -28,7 +28,7 @@ def check(cfg: Config) -> list[str]:
         ConfigError: the annotations cannot be read or are empty, name images or masks that do not exist, or are of other
             classes than the config's; the first few are named.
     """
-    remarks = []
+    remarks: list[str] = []
     for leaf in configs.datasets(cfg.test_dataloader.dataset):
         dataset, entries = read(cfg, leaf)
         source = dataset.ann_file or " and ".join(str(folder) for folder in dataset.data_prefix.values())
