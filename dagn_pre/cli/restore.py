@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--again", action="store_true", help="restore also what says that dagn-pre has restored it")
     side = parser.add_mutually_exclusive_group()
     side.add_argument("--side-weights", type=Path, metavar="F", help="weights of your own for the files' side information")
-    side.add_argument("--no-side-info", action="store_true", help="ignore the files' side information")
+    side.add_argument("--no-side-information", action="store_true", help="ignore the files' side information")
     parser.add_argument("--strength", type=float, default=1.0, help="0..1, scales the correction")
     parser.add_argument("--tile", type=int, help="side of the tiles; 0 never tiles; default: tiles large images")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     planned = batch.plan(options.source, options.target, name, images.WRITABLE_SUFFIXES)
     options.model = options.model or models.FOR[options.viewer]
     names = ("model", "device", "max_quality", "strength", "tile", "dtype", "strict", "assume_tables", "strict_files", "again")
-    side = options.side_weights or not options.no_side_info
+    side = options.side_weights or not options.no_side_information
     settings = {name: getattr(options, name) for name in names}
     restorer = Restorer(**settings, assume_quality=options.assume_quality, side_information=side)
 
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         lost = images.save(upright, target, Metadata.of(image).upright(), mark=restored_at_all or before)
         if before:
             return batch.Done("written as they are (restored before; --again to restore again)", lost)
-        used = restored_at_all and not options.no_side_info and adapter.carries(image)
+        used = restored_at_all and not options.no_side_information and adapter.carries(image)
         side = adapter.describe(source, restorer.adapters) if used else None
         how = side and (" without the side information it has" if side["error"] else " with side information")
         return batch.Done(f"written{how or ''}", lost)

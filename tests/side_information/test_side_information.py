@@ -343,7 +343,7 @@ def test_compress_restore_inspect_and_strip(tmp_path, tiny_weights, side_weights
     for seed in (0, 1):
         Image.fromarray(photograph(70, 90, seed)).save(originals / f"{seed}.png")
     chosen = ["--model", str(tiny_weights), "--side-weights", str(side_weights)]
-    assert main(["compress", str(originals), str(jpegs), "--qf", "20", "--side-info", *chosen]) == 0
+    assert main(["compress", str(originals), str(jpegs), "--qf", "20", "--side-information", *chosen]) == 0
     assert main(["compress", str(originals / "0.png"), str(jpegs / "bare.jpg"), "--qf", "20"]) == 0
     place = (jpegs / "1.jpg").read_bytes().index(b"DAGN\0") + 5
     damaged = bytearray((jpegs / "1.jpg").read_bytes())
@@ -357,7 +357,7 @@ def test_compress_restore_inspect_and_strip(tmp_path, tiny_weights, side_weights
     for part in ("1 written with side information", "1 written without the side information it has", "1 written"):
         assert part in printed.strip().split(", ")
     assert (tmp_path / "out" / "0.png").read_bytes() != (tmp_path / "out" / "bare.png").read_bytes()
-    assert main(["restore", str(jpegs), str(tmp_path / "off"), "--model", str(tiny_weights), "--no-side-info"]) == 0
+    assert main(["restore", str(jpegs), str(tmp_path / "off"), "--model", str(tiny_weights), "--no-side-information"]) == 0
     assert (tmp_path / "off" / "0.png").read_bytes() == (tmp_path / "out" / "bare.png").read_bytes()
 
     capsys.readouterr()
@@ -384,7 +384,7 @@ def test_compress_restore_inspect_and_strip(tmp_path, tiny_weights, side_weights
 def test_options_without_side_info_are_refused(tmp_path, capsys):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     assert main(["compress", str(tmp_path / "a.png"), str(tmp_path / "a.jpg"), "--qf", "20", "--lambda", "1"]) == 2
-    assert "--side-info, which is not given" in capsys.readouterr().err
+    assert "--side-information, which is not given" in capsys.readouterr().err
 
 
 def test_of_several_lambdas_the_nearest_is_taken(tiny_weights, tmp_path, monkeypatch):

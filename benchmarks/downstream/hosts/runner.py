@@ -135,7 +135,7 @@ class HostRunner:
                 if configs.kind(step) in ("JPEGCompress", "DAGNRestore") and self.cache_dir is not None:
                     step.cache_dir = str(self.cache_dir)
                 if configs.kind(step) == "JPEGCompress" and restorer is not None and restorer.side_information:
-                    step.update(side_info=True, side_model=restorer.model)
+                    step.update(side_information=True, side_model=restorer.model)
         return cfg
 
     def measure(

@@ -6,7 +6,7 @@ from PIL import Image
 
 from dagn_pre import codec
 from dagn_pre.errors import ImageError, UsageError
-from dagn_pre.training.contamination import BITS, compare, main, orientations
+from dagn_pre.training.leakage import BITS, compare, main, orientations
 
 
 def scene(seed: int, height: int = 96, width: int = 128) -> Image.Image:
@@ -36,7 +36,7 @@ def test_unrelated_images_are_clean(test_set, tmp_path, capsys):
     train = folder(tmp_path, "train", [scene(seed) for seed in range(10, 20)])
     assert main(["--train", str(train), "--test", str(test_set)]) == 0
     line = capsys.readouterr().out
-    assert line.startswith("Contamination: of 10 training images against test (3), no pair is within 64 of 256 bits")
+    assert line.startswith("Data leakage: of 10 training images against test (3), no pair is within 64 of 256 bits")
     assert compare([train], [test_set]).nearest.distance > 64
 
 

@@ -1,6 +1,6 @@
-"""Are there test images among the training images? Perceptual hashes tell, and a line for the model card says so.
+"""Data leakage: are there test images among the training images? Perceptual hashes tell, and a line for the model card says so.
 
-    python -m dagn_pre.training.contamination --train PHOTOS... --test LIVE1 KODAK BSDS500/test
+    python -m dagn_pre.training.leakage --train PHOTOS... --test LIVE1 KODAK BSDS500/test
 
 An image is told by its 256-bit pHash (Zauner 2010, from the ``imagehash`` library), which recompression, resizing and small
 changes of colour hardly move. Every test image is compared in its eight flips and quarter turns. Two unrelated photographs
@@ -58,8 +58,9 @@ class Report:
         found = "no pair is" if not count else "1 pair is" if count == 1 else f"{count} pairs are"
         tests = ", ".join(f"{name} ({images})" for name, images in self.n_test.items())
         return (
-            f"Contamination: of {self.n_train} training images against {tests}, {found} within {self.threshold} of {BITS} bits "
-            f"of pHash over flips and quarter turns; the nearest pair differs in {self.nearest.distance}. Crops are not found."
+            f"Data leakage: of {self.n_train} training images against {tests}, {found} within {self.threshold} of "
+            f"{BITS} bits of pHash over flips and quarter turns; the nearest pair differs in "
+            f"{self.nearest.distance}. Crops are not found."
         )
 
 
@@ -126,7 +127,7 @@ def _read(path: Path) -> Image.Image:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print suspicious pairs and the card's line; returns 1 if there are any, else 0."""
-    parser = argparse.ArgumentParser(prog="python -m dagn_pre.training.contamination", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m dagn_pre.training.leakage", description=__doc__.splitlines()[0])
     parser.add_argument("--train", nargs="+", type=Path, required=True, metavar="DIR", help="folders of training images")
     parser.add_argument("--test", nargs="+", type=Path, required=True, metavar="DIR", help="folders of test images")
     parser.add_argument("--threshold", type=int, default=THRESHOLD, help=f"bits of {BITS} (default: %(default)s)")
@@ -143,5 +144,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except (DagnPreError, ImportError) as error:
         hint = ': pip install "dagn-pre[train]"' if isinstance(error, ImportError) else ""
-        print(f"contamination: {error}{hint}", file=sys.stderr)
+        print(f"leakage: {error}{hint}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
