@@ -107,12 +107,13 @@ def test_commands_that_need_a_host_say_so(tmp_path):
         "from dagn_pre.cli.main import main\n"
         "sys.stderr = sys.stdout\n"
         "commands = ['bench', 'run', 'x.py', '--work-dir', 'w'], ['insert', 'x.py', '-o', 'y.py'], ['train', 'x.py'], "
-        "['adapt', 'x.py', '--images', 'i', '-o', 'y.safetensors']\n"
+        "['adapt', 'x.py', '--images', 'i', '-o', 'y.safetensors'], "
+        "['train-data', 'texture', 'd', '-o', 't.safetensors']\n"
         "print(*[main(command) for command in commands])\n"
     )
     (tmp_path / "x.py").write_text("model = {}\n")
-    bench, insert, train, adapt, statuses = python(code, cwd=tmp_path).splitlines()
-    assert statuses == "1 1 1 1" and "dagn-pre[train]" in train and "dagn-pre[train]" in adapt
+    bench, insert, train, adapt, texture, statuses = python(code, cwd=tmp_path).splitlines()
+    assert statuses == "1 1 1 1 1" and all("dagn-pre[train]" in said for said in (train, adapt, texture))
     assert "dagn-pre[openmmlab,benchmarks]" in bench and "dagn-pre[openmmlab]" in insert
 
 

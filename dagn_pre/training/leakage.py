@@ -1,6 +1,5 @@
-"""Data leakage: are there test images among the training images? Perceptual hashes tell, and a line for the model card says so.
-
-    python -m dagn_pre.training.leakage --train PHOTOS... --test LIVE1 KODAK BSDS500/test
+"""Data leakage: are there test images among the training images? Perceptual hashes tell, and a line for the model card says so
+(``dagn-pre train-data leakage``).
 
 An image is told by its 256-bit pHash (Zauner 2010, from the ``imagehash`` library), which recompression, resizing and small
 changes of colour hardly move. Every test image is compared in its eight flips and quarter turns. Two unrelated photographs
@@ -15,17 +14,17 @@ such one.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import imagehash
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dagn_pre.errors import DagnPreError, ImageError, UsageError
+from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.images import Pixels, find_images, open_image
 
 HASH_SIDE = 16
@@ -75,8 +74,6 @@ def orientations(image: Image.Image) -> list[Image.Image]:
 
 def fingerprint(image: Image.Image) -> np.ndarray:
     """pHash as (BITS,) float32 of 0 and 1."""
-    import imagehash  # imports PyWavelets and SciPy
-
     return imagehash.phash(image, hash_size=HASH_SIDE).hash.ravel().astype(np.float32)
 
 
@@ -123,26 +120,3 @@ def _images(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> Image.Image:
     return Image.fromarray(Pixels.of(open_image(path), str(path)).rgb)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print suspicious pairs and the card's line; returns 1 if there are any, else 0."""
-    parser = argparse.ArgumentParser(prog="python -m dagn_pre.training.leakage", description=__doc__.splitlines()[0])
-    parser.add_argument("--train", nargs="+", type=Path, required=True, metavar="DIR", help="folders of training images")
-    parser.add_argument("--test", nargs="+", type=Path, required=True, metavar="DIR", help="folders of test images")
-    parser.add_argument("--threshold", type=int, default=THRESHOLD, help=f"bits of {BITS} (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    report = compare(options.train, options.test, options.threshold)
-    for match in report.matches:
-        print(f"{match.train} resembles {match.test}: {match.distance} of {BITS} bits differ")
-    print(report.line())
-    return 1 if report.matches else 0
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (DagnPreError, ImportError) as error:
-        hint = ': pip install "dagn-pre[train]"' if isinstance(error, ImportError) else ""
-        print(f"leakage: {error}{hint}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
