@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     elif (options.lambda_rate, options.model, options.side_weights) != (None, None, None):
         raise UsageError("--lambda, --model and --side-weights are about --side-information, which is not given")
 
-    planned = batch.plan(options.source, options.target, batch.exchanged(".jpg", options.full_names), JPEG_SUFFIXES)
+    planned = batch.plan(options.sources, options.target, batch.exchanged(".jpg", options.full_names), JPEG_SUFFIXES)
 
     def work(source: Path, target: Path) -> batch.Done:
         image = open_image(source)

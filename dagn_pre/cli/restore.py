@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     from dagn_pre.side_information import adapter
 
     name = batch.exchanged(f".{options.format}", options.full_names)
-    planned = batch.plan(options.source, options.target, name, images.WRITABLE_SUFFIXES)
+    planned = batch.plan(options.sources, options.target, name, images.WRITABLE_SUFFIXES)
     options.model = options.model or models.FOR[options.viewer]
     names = ("model", "device", "max_quality", "strength", "tile", "dtype", "strict", "assume_tables", "strict_files", "again")
     side = options.side_weights or not options.no_side_information
