@@ -410,6 +410,16 @@ def restorer_of(options: Options) -> Restorer:
     return Restorer(**asdict(options))
 
 
+@functools.lru_cache(maxsize=16)
+def _moved(options: Options, device: str) -> Options:
+    return replace(options, device=device)
+
+
+def restorer_on(device: str, options: Options) -> Restorer:
+    """:func:`restorer_of` these options but for the device; they are checked once, not at each image of a pipeline."""
+    return restorer_of(_moved(options, device))
+
+
 def shared_restorer(**options) -> Restorer:
     """The process's one restorer for these options, made at the first call; pipelines that are rebuilt share it.
 

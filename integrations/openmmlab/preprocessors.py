@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dagn_pre.errors import UsageError
 from dagn_pre.integrations.openmmlab.deferred import KEY, replay
 from dagn_pre.options import check_options
-from dagn_pre.restorer import shared_restorer
+from dagn_pre.restorer import restorer_on
 
 if TYPE_CHECKING:
     from mmengine.model import BaseDataPreprocessor as _Host
@@ -36,7 +36,7 @@ class Restoring(_Host):
     normalises, pads and stacks them. Other images pass as they came: so a training pipeline without DAGNDefer trains as
     before. Each restored sample's metainfo gains ``dagn_restored``, False where its quality needed nothing.
 
-    The networks are the process's shared ones, of :func:`dagn_pre.restorer.shared_restorer`: no part of the model, its
+    The networks are the process's shared ones, of :func:`dagn_pre.restorer.restorer_on`: no part of the model, its
     parameters, state dict or copies.
     """
 
@@ -49,9 +49,10 @@ class Restoring(_Host):
             raise UsageError("restorer takes no device in a preprocessor: it restores where the model is; leave it out")
         if not isinstance(self.restorer_options.get("side_information", True), bool):
             raise UsageError("side information is in files, and a preprocessor has tensors: use the transform")
-        checked = check_options(**self.restorer_options)
-        if checked.needs_file:
-            raise UsageError(f"model {str(checked.model)!r} works on files, and a preprocessor has tensors: use the transform")
+        self.checked = check_options(**self.restorer_options)
+        if self.checked.needs_file:
+            name = str(self.checked.model)
+            raise UsageError(f"model {name!r} works on files, and a preprocessor has tensors: use the transform")
         self.last: tuple[list[Tensor], list, list[Tensor]] | None = None  # images, hints, restored
         self.warned = False
 
@@ -82,7 +83,7 @@ class Restoring(_Host):
             same = known == hints and [one.device for one in before] == [one.device for one in images]
             if same and all(map(torch.equal, before, images)):
                 return [new if old is kept else kept for new, old, kept in zip(images, before, restored)]
-        restorer = shared_restorer(**self.restorer_options, device=str(images[0].device))
+        restorer = restorer_on(str(images[0].device), self.checked)
         restored = restorer(images, known_quality=hints, channel_order="bgr")
         self.last = None if training else (images, hints, restored)
         return restored
