@@ -16,7 +16,7 @@ import torch
 from mmengine.config import DictAction
 from mmengine.registry import PARAM_SCHEDULERS
 
-from dagn_pre import codec, metrics, models, weights
+from dagn_pre import architectures, codec, metrics, models, weights
 from dagn_pre.errors import ConfigError, TrainingError, UsageError, WeightsError
 from dagn_pre.networks.dagn import DAGNConfig
 from dagn_pre.training import checkpoint
@@ -285,6 +285,12 @@ def test_two_processes_train_to_the_curve_of_one_with_the_doubled_batch(stage, p
     assert np.abs(windows[1] - windows[0]).mean() < np.abs(windows[2] - windows[0]).mean()
     same_shapes = [checkpoint.read(tmp_path / run)["state_dict"] for run in ("one", "two")]
     weights.check_keys(*same_shapes, "two processes")
+
+
+@pytest.mark.parametrize("name", ["dagn", "dagn-s"])
+def test_what_is_trained_is_what_the_zoo_lists(name):
+    config = load_stages(f"{name}/dagn")["dagn"]
+    assert architectures.config(config.architecture, config.network.to_dict()) == models.get(name).config
 
 
 def test_configs_are_read_by_name_and_checked(tmp_path):

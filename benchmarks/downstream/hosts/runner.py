@@ -18,10 +18,9 @@ from mmengine.runner import Runner
 
 from dagn_pre.benchmarks.downstream import scores
 from dagn_pre.benchmarks.downstream.hosts import configs, processes
-from dagn_pre.benchmarks.downstream.hosts.configs import quiet
 from dagn_pre.benchmarks.downstream.hosts.observers import FileSizes, KeepImage, Progress, SizedPack, Stopwatch, kept_areas
 from dagn_pre.benchmarks.downstream.inputs import RestoredInput
-from dagn_pre.errors import ConfigError, DagnPreError
+from dagn_pre.errors import ConfigError, DagnPreError, quiet
 from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress, checkpoints
 from dagn_pre.integrations.openmmlab.insert import insert
 from dagn_pre.timing import observed, timed
