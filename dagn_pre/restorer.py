@@ -38,12 +38,14 @@ class Outcome:
         image: as :meth:`Restorer.__call__` gives it; the same object where it was skipped.
         restored: False where it was skipped.
         cached: whether the cache knew it.
+        side: the side information of its file that it was planned with, as :class:`dagn_pre.planning.Plan` has it.
         notes: what :meth:`Restorer.__call__` warns of.
     """
 
     image: ImageLike
     restored: bool
     cached: bool = False
+    side: planning.Symbols | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -57,7 +59,7 @@ class _Item:
     cached: bool = False
 
     def outcome(self) -> Outcome:
-        return Outcome(self.source.result(self.pixels), self.pixels is not None, self.cached, self.plan.notes)
+        return Outcome(self.source.result(self.pixels), self.pixels is not None, self.cached, self.plan.side, self.plan.notes)
 
 
 class Restorer:
@@ -232,7 +234,7 @@ class Restorer:
         """
         return self._planned(self._open(image, known_quality, channel_order, data, name)).plan
 
-    def estimate_quality(self, image: ImageLike, blind: bool = False, channel_order: str = "rgb") -> Quality:
+    def estimate_quality(self, image: ImageLike | Source, blind: bool = False, channel_order: str = "rgb") -> Quality:
         """QF from a JPEG's header, else (or with ``blind``) as P_qf estimates it from the pixels.
 
         Raises:
@@ -247,7 +249,7 @@ class Restorer:
             raise UsageError(f"model {str(self.options.model)!r} has no quality predictor")
         return self.inference.blind_quality(self.inference.guide(self.inference.tensor([source.rgb]), [ImageInformation()]))[0]
 
-    def restored_before(self, image: ImageLike) -> bool:
+    def restored_before(self, image: ImageLike | Source) -> bool:
         """Whether a file or a PIL image says that dagn-pre has restored it, and its pixels are still those; see ``again``.
 
         Raises:
@@ -255,16 +257,26 @@ class Restorer:
         """
         return self._open(image).marked
 
+    def open(self, image: ImageLike, name: str | None = None) -> Source:
+        """An image opened and decoded, for several of :meth:`estimate_quality` and :meth:`restored_before`.
+
+        Raises:
+            ImageError: as :meth:`__call__`.
+        """
+        return self._open(image, name=name)
+
     # -- what to do ---------------------------------------------------------------------------------------------------
 
     def _open(
         self,
-        image: ImageLike,
+        image: ImageLike | Source,
         hint: Hint = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
         name: str | None = None,
     ) -> Source:
+        if isinstance(image, Source):
+            return image
         if channel_order not in ("rgb", "bgr"):
             raise UsageError(f"channel_order must be 'rgb' or 'bgr', not {channel_order!r}")
         if data is not None and not (isinstance(data, bytes) and isinstance(image, (np.ndarray, Tensor))):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from dagn_pre import codec, images, models
+from dagn_pre import codec, models
 from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.benchmarks.restoration.datasets import read, scan
 from dagn_pre.errors import UsageError
@@ -21,6 +21,7 @@ from dagn_pre.files import atomic_path
 from dagn_pre.networks.blind_dagn import BlindDAGN
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
 from dagn_pre.restorer import Restorer
+from dagn_pre.sources import Source, as_array
 
 ENCODERS = {"insensitive": "encoder_ci", "sensitive": "encoder_cs"}
 MEASURES = ("global", "local", "centred", "others", "others_centred")
@@ -125,25 +126,22 @@ def markdown(rows: list[dict]) -> str:
     return "\n".join(aligned([head, *table], numbers_from=4))
 
 
-def draw(restorer: Restorer, source: Path, quality: int, target: Path) -> None:
+def draw(restorer: Restorer, source: Source, quality: int, target: Path) -> None:
     """Draw an image and its JPEG at ``quality`` through both encoders: the features' channel mean, and where they differ.
 
     Rows: the file, its compressed version, their distance; columns: pixels, E_ci, E_cs. One colour scale per encoder, and
     one for both maps of cosine distances per position. The titles of the last row give the distance's mean.
 
-    Raises:
-        ImageError: the file cannot be read.
+    ``source`` is an image as ``restorer.open`` gives it.
     """
-    opened = images.open_image(source)
-    known = codec.header_quality(opened)
-    image = images.Pixels.of(opened, str(source)).rgb
+    name, known, image = Path(source.name).name, source.quality, as_array(source.rgb)
     compressed = codec.compress(image, codec.check_quality(quality))
     before, after = feature_maps(restorer, image), feature_maps(restorer, compressed)
     rows, columns = (-(-side // DAGN.stride) * DAGN.stride for side in image.shape[:2])  # the encoders see the padded image
     figure = Figure(figsize=(9, 9 * rows / columns + 0.6), layout="constrained")
     axes = figure.subplots(3, 3)
     axes[0, 0].imshow(image)
-    axes[0, 0].set_title(f"{source.name}, JPEG of QF {known.value}" if known else source.name)
+    axes[0, 0].set_title(f"{name}, JPEG of QF {known.value}" if known else name)
     axes[1, 0].imshow(compressed)
     axes[1, 0].set_title(f"compressed at QF {quality}")
     difference = np.abs(image.astype(int) - compressed).mean(2)

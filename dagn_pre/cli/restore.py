@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
+from typing import Any
 
 from dagn_pre.cli import batch
 from dagn_pre.cli.arguments import max_quality
@@ -58,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dagn_pre import images, models
-    from dagn_pre.errors import ImageError
+    from dagn_pre.errors import ImageError, ImageWarning
     from dagn_pre.metadata import Metadata, is_marked, orientation
     from dagn_pre.restorer import Restorer
     from dagn_pre.side_information import adapter
@@ -74,20 +76,22 @@ def run(options: argparse.Namespace) -> int:
     def work(source: Path, target: Path) -> batch.Done:
         image = images.open_image(source)
         image.filename = str(source)  # errors name it
-        restored = restorer(image)
-        restored_at_all, before = restored is not image, False
-        if not restored_at_all:  # untouched: write the kind that a restored one would have
+        outcome: Any = restorer.restore(image)  # whose image is one of PIL's, too
+        for note in outcome.notes:
+            warnings.warn(note, ImageWarning, stacklevel=1)
+        restored, before = outcome.image, False
+        if not outcome.restored:  # write the kind that a restored one would have
             pixels = images.Pixels.of(image, str(source))
             restored, before = pixels.rebuild(pixels.rgb), is_marked(image, pixels.rgb)
         if "A" in restored.mode and images.FORMATS[target.suffix.lower()] in images.OPAQUE:
             raise ImageError(f"{source}: has an alpha channel, which {target.suffix} cannot hold; choose another format")
         upright = images.turned(restored, orientation(image))
-        lost = images.save(upright, target, Metadata.of(image).upright(), mark=restored_at_all or before)
+        lost = images.save(upright, target, Metadata.of(image).upright(), mark=outcome.restored or before)
         if before:
             return batch.Done("written as they are (restored before; --again to restore again)", lost)
-        used = restored_at_all and not options.no_side_information and adapter.carries(image)
-        side = adapter.describe(source, restorer.adapters) if used else None
-        how = side and (" without the side information it has" if side["error"] else " with side information")
-        return batch.Done(f"written{how or ''}", lost)
+        if outcome.restored and outcome.side is not None:
+            return batch.Done("written with side information", lost)
+        left = outcome.restored and not options.no_side_information and adapter.carries(image)
+        return batch.Done("written without the side information it has" if left else "written", lost)
 
     return batch.run(planned, work, options.overwrite)

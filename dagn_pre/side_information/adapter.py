@@ -215,8 +215,8 @@ def _opened(jpeg: bytes) -> Image.Image:
         raise SegmentError(f"side information of a file that cannot be opened ({error})") from error
 
 
-def describe(path: str | Path, known: Known) -> dict | None:
-    """What a file's side information says of itself, for people; None where there is none.
+def describe(opened: Image.Image, path: Path, known: Known) -> dict | None:
+    """What the side information of an opened file says of itself, for people; None where there is none.
 
     Returns:
         {"bytes" (of all its segments, markers included), "version", "rows", "columns", "weights" (hexadecimal), "lambda",
@@ -225,12 +225,11 @@ def describe(path: str | Path, known: Known) -> dict | None:
     Raises:
         ImageError: a file that cannot be read.
     """
-    opened = images.open_image(path)
     if not carries(opened):
         return None
     row: dict = dict.fromkeys(("bytes", "version", "rows", "columns", "weights", "lambda", "error"))
     try:
-        jpeg = Path(path).read_bytes()
+        jpeg = path.read_bytes()
         layout = Layout.of(jpeg)
         row.update(bytes=layout.size, version=layout.version)
         message = layout.message()

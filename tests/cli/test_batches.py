@@ -225,6 +225,16 @@ def test_an_output_folder_among_the_inputs_is_no_input(tmp_path, restore, capsys
     assert "2 skipped" in capsys.readouterr().out
 
 
+def test_inspect_opens_and_decodes_a_file_once(tmp_path, model, monkeypatch, capsys):
+    (tmp_path / "a.jpg").write_bytes(GOOD)
+    calls = []
+    for owner, name in ((images, "open_image"), (images.Pixels, "of")):
+        call = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, name=name, call=call: calls.append(name) or call(*given))
+    words = ["inspect", str(tmp_path / "a.jpg"), "--features", "-o", str(tmp_path), *model]
+    assert main(words) == 0 and calls == ["open_image", "of"]
+
+
 # -- several sources ------------------------------------------------------------------------------------------------------
 
 

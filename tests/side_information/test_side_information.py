@@ -19,7 +19,7 @@ from dagn_pre import Restorer, codec, metrics, models, weights
 from dagn_pre.cli.main import main
 from dagn_pre.errors import ImageError, UsageError, WeightsError
 from dagn_pre.networks.side_information import SideInformation, SideInformationConfig, conditioned, one_hot, quantised, window
-from dagn_pre.side_information import SideInformationEncoder, adapter, segment
+from dagn_pre.side_information import SideInformationEncoder, adapter, coder, segment
 from tests.conftest import photograph
 from tests.side_information.conftest import save_adapter
 
@@ -212,13 +212,22 @@ def test_large_images_are_described_in_tiles(encoder):
         assert (encoder.symbols(image, jpeg, tile) == whole).all()
 
 
+def test_restore_decodes_it_once(carrier, tiny_weights, side_weights, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.jpg").write_bytes(carrier)
+    decode, calls = coder.decode, []
+    monkeypatch.setattr(coder, "decode", lambda *given: calls.append(given) or decode(*given))
+    words = ["restore", str(tmp_path / "a.jpg"), str(tmp_path / "a.png"), "--model", str(tiny_weights), "--device", "cpu"]
+    assert main([*words, "--side-weights", str(side_weights)]) == 0
+    assert "1 written with side information" in capsys.readouterr().out and len(calls) == 1
+
+
 def test_side_information_inside_another_segment_is_none(carrier, restorer, tmp_path):
     """Pillow finds what lies behind a marker that it does not know; we do not."""
     start = carrier.index(b"\xff\xef")
     stop = start + 2 + int.from_bytes(carrier[start + 2 : start + 4], "big")
     hidden = b"\xff\xf0" + (stop - start + 2).to_bytes(2, "big") + carrier[start:stop]
     (tmp_path / "a.jpg").write_bytes(carrier[:start] + hidden + carrier[stop:])
-    row = adapter.describe(tmp_path / "a.jpg", restorer.adapters)
+    row = adapter.describe(Image.open(tmp_path / "a.jpg"), tmp_path / "a.jpg", restorer.adapters)
     assert row is None or row["error"]
 
 
