@@ -17,30 +17,9 @@ import pytest
 
 from dagn_pre import Restorer, codec
 from dagn_pre.cli.main import COMMANDS
-from tests.conftest import photograph
+from tests.support import BLOCK_HOSTS, HOSTS, photograph, python
 
 ROOT = Path(__file__).parents[1]
-HOSTS = {"mmcv", "mmdet", "mmseg", "mmengine", "cv2"}
-EXTRAS = {"spandrel", "spandrel_extra_arches", "jpeglib", "av", "pillow_heif"}
-BLOCK_HOSTS = f"""
-import sys
-
-class NotInstalled:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {sorted(HOSTS | EXTRAS)!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, NotInstalled())
-"""
-
-
-def python(code: str, *arguments: str, cwd: Path) -> str:
-    """Run code in a fresh interpreter, outside the checkout, and return what it prints."""
-    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=cwd)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
-
-
 def imported(path: Path) -> set[str]:
     """Top-level names that a source file imports, wherever in the file."""
     names = set()

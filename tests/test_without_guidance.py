@@ -12,7 +12,7 @@ from PIL import Image
 
 from dagn_pre import codec, models
 from dagn_pre.training.data import channels_first, restoration_quality
-from tests.conftest import photograph
+from tests.support import photograph
 
 
 @pytest.mark.parametrize("part", ["insensitive", "sensitive"])

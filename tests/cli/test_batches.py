@@ -22,8 +22,7 @@ from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError, failure, printable
 from dagn_pre.files import atomic_path, write_atomic
 from dagn_pre.metadata import Metadata
-from tests import odd_files
-from tests.conftest import photograph
+from tests.support import odd_files, photograph
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress
 from dagn_pre.integrations.openmmlab.det_preprocessor import DAGNDetDataPreprocessor
 from dagn_pre.side_information import SideInformationEncoder, segment
-from tests.conftest import photograph
-from tests.side_information.conftest import save_adapter
+from tests.support import photograph, save_adapter
 
 IMAGE = photograph(70, 90)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dagn_pre import codec
 from dagn_pre.side_information import segment
-from tests.conftest import photograph
+from tests.support import photograph
 
 JPEG = codec.encode(photograph(50, 70), 30, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0")
 

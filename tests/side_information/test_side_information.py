@@ -20,8 +20,7 @@ from dagn_pre.cli.main import main
 from dagn_pre.errors import ImageError, UsageError, WeightsError
 from dagn_pre.networks.side_information import SideInformation, SideInformationConfig, conditioned, one_hot, quantised, window
 from dagn_pre.side_information import SideInformationEncoder, adapter, coder, segment
-from tests.conftest import photograph
-from tests.side_information.conftest import save_adapter
+from tests.support import photograph, save_adapter
 
 IMAGE = photograph(70, 90)
 

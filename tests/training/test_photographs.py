@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from dagn_pre.cli.main import main
-from tests.conftest import photograph
+from tests.support import photograph
 
 
 def test_reduced_without_loss_and_bad_files_named(tmp_path, capsys):
