@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint
+.PHONY: help install demo test test-fast lint docs
 
 INSTALLED := .venv/.installed
 # Without OpenMMLab; a full installation is one as well.
@@ -13,6 +13,7 @@ help:
 	@echo "make test     the test suite; installs Chromium where there is none, for the page of dagn-pre bench run"
 	@echo "make test-fast  the part of it that takes neither OpenMMLab nor a browser"
 	@echo "make lint     ruff, mypy, import-linter"
+	@echo "make docs     the documentation as a site, into site/; its tools go into .venv-docs"
 	@echo "make install  what the others need, into .venv (they call it themselves)"
 
 $(INSTALLED): setup.py pyproject.toml constraints.txt tools/install.sh
@@ -40,3 +41,12 @@ lint: $(INSTALLED)
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+# Without OpenMMLab and torch: docstrings are read, not imported. Only setting .venv-docs up needs a network.
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+.venv-docs/.installed: pyproject.toml constraints.txt
+	$(or $(PYTHON),python3) -m venv --upgrade-deps .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
+	@touch $@

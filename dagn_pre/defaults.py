@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 # At or above this QF an image is left as it is. Restored at every QF, no measured model was worse off up to QF 85, and one was
-# at 90 and 95 (docs/results.md, "For models").
+# at 90 and 95 (docs/results/downstream.md, "For models").
 MAX_QUALITY = 85

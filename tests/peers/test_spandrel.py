@@ -160,7 +160,7 @@ def test_fingerprints_follow_the_file(tmp_path):
 
 @pytest.mark.slow
 def test_published_weights_give_their_published_figures(real_data):
-    """DnCNN-3 on grey LIVE1 at QF 10; all 29 images and the other qualities are in docs/results.md. The first three of the
+    """DnCNN-3 on grey LIVE1 at QF 10; docs/results/peers.md has all 29 images and the other qualities. The first three of the
     images, as its own network gives them, and as much better than JPEG as the paper's 1.4 dB on all."""
     restorer = Restorer(real_data / "weights" / "dncnn3.npz", device="cpu", max_quality=None)
     gains = []
