@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .PHONY: help install demo test test-fast lint docs
 
 INSTALLED := .venv/.installed
+# Without OpenMMLab; a full installation is one as well.
+INSTALLED_FAST := .venv/.installed-fast
 # One thread per core; idle ones sleep instead of spinning, which matters on small machines.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -16,7 +18,11 @@ help:
 
 $(INSTALLED): setup.py pyproject.toml constraints.txt tools/install.sh
 	tools/install.sh
-	@touch $@
+	@touch $@ $(INSTALLED_FAST)
+
+$(INSTALLED_FAST): setup.py pyproject.toml constraints.txt tools/install.sh
+	tools/install.sh $(if $(wildcard $(INSTALLED)),,--fast)
+	@touch $@ $(wildcard $(INSTALLED))
 
 install: $(INSTALLED)
 
@@ -28,7 +34,7 @@ test: $(INSTALLED)
 	tools/browser.sh
 	.venv/bin/python -m pytest $(if $(DAGN_PRE_DATA),,-m "not data")
 
-test-fast: $(INSTALLED)
+test-fast: $(INSTALLED_FAST)
 	.venv/bin/python -m pytest -m "not slow and not openmmlab and not data"
 
 lint: $(INSTALLED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -23,7 +24,7 @@ class Architecture:
     """A configuration and what is made from it: a restorer, or with ``SideInformation`` what conditions one."""
 
     config: type[NetworkConfig]
-    model: type[nn.Module]
+    model: Callable[..., RestorationModel | SideInformation]
 
 
 ARCHITECTURES = {
@@ -51,11 +52,11 @@ def config(architecture: str, values: dict) -> NetworkConfig:
     return ARCHITECTURES[architecture].config.from_dict(values)
 
 
-def build(config: NetworkConfig) -> RestorationModel:
-    """A restorer of that shape with random weights; raises DagnPreError where it needs an extra that is not installed."""
+def build(config: NetworkConfig) -> RestorationModel | SideInformation:
+    """A network of that shape with random weights; raises DagnPreError where it needs an extra that is not installed."""
     return ARCHITECTURES[config.architecture].model(config)
 
 
 def counted(config: NetworkConfig) -> nn.Module:
     """What a cost is counted of: Table III leaves P_qf out, and has batch norm where a network has it."""
-    return DAGN(config) if config.architecture == "dagn" else build(config)
+    return DAGN(config) if isinstance(config, DAGNConfig) else build(config)

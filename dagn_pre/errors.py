@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import unicodedata
+import warnings
+from collections.abc import Iterator
 
 
 class DagnPreError(Exception):
@@ -52,3 +56,12 @@ def printable(text: str) -> str:
         else character
         for character in text
     )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep prints and warnings of hosts and trainings off the console, but for warnings about images."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("default", ImageWarning)
+        yield

@@ -83,6 +83,19 @@ class Header:
     subsampling: str | None
     quality: Quality | None
 
+    @classmethod
+    def of(cls, image: Image.Image, name: str = "image") -> Header:
+        """Of an image that has been opened, and not decoded; raises ImageError, in which ``name`` is named."""
+        with codec.reading(name):
+            return cls(
+                format=image.format or "?",
+                width=image.width,
+                height=image.height,
+                mode=image.mode,
+                subsampling=codec.header_subsampling(image),
+                quality=codec.header_quality(image),
+            )
+
 
 def label(source: object) -> str:
     return str(source) if isinstance(source, (str, Path)) else "image"
@@ -263,16 +276,7 @@ def header(source: str | Path | bytes) -> Header:
     Raises:
         ImageError: as :func:`open_image`.
     """
-    image = open_image(source)
-    with codec.reading(label(source)):
-        return Header(
-            format=image.format or "?",
-            width=image.width,
-            height=image.height,
-            mode=image.mode,
-            subsampling=codec.header_subsampling(image),
-            quality=codec.header_quality(image),
-        )
+    return Header.of(open_image(source), label(source))
 
 
 @dataclass

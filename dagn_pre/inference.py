@@ -64,7 +64,8 @@ class Inference:
 
     def blind_quality(self, guidance: object) -> list[Quality]:
         """The QF of each image as the model reads it from the pixels; only of a model that is ``blind``."""
-        return [Quality(int(value), "blind") for value in self.model.blind_quality(guidance).tolist()]
+        found = self.model.blind_quality(guidance)
+        return [] if found is None else [Quality(int(value), "blind") for value in found.tolist()]
 
     def tiled(self, x: Tensor, guidance: object) -> Tensor:
         """The model's ``restore`` on the whole padded batch or tile by tile, with ``overlap`` pixels of context.
@@ -94,7 +95,7 @@ class Inference:
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         # Switched off also where the caller's own autocast is on, as in training with AMP.
-        if self.dtype == torch.float32 or not self.model.autocast or (self.dtype == torch.float16 and not self.model.half):
+        if self.dtype == torch.float32 or not self.model.autocast or (self.dtype == torch.float16 and not self.model.float16):
             return torch.autocast(self.device.type, enabled=False)
         return torch.autocast(self.device.type, self.dtype)
 
@@ -113,7 +114,7 @@ def load(model: str | Path, fingerprint: str, device: torch.device) -> models.Lo
     loaded = _networks.get(key)
     if loaded is None:
         loaded = models.load(model)
-        loaded.model.to(device, memory_format=torch.channels_last)
+        loaded.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         _networks[key] = loaded
     return loaded
 

@@ -107,7 +107,7 @@ class Metadata:
         exif, xmp = self.exif and _turned(self.exif), self.xmp and ORIENTATION_IN_XMP.sub(rb"\g<1>1", self.xmp)
         return replace(self, exif=exif, xmp=xmp)
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> dict[str | tuple[int, int], Any]:
         """Entries of ``PIL.Image.Image.info``, by the names that Pillow gives them; a PNG's text is left out."""
         named = {name: getattr(self, name) for name in ("exif", "xmp", "icc_profile", "dpi", "gamma")}
         named |= {"comment": b"\n".join(self.comments), "photoshop": self.iptc and {IPTC_RESOURCE: self.iptc}}

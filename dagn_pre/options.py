@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -178,8 +179,8 @@ def _check_strength(strength: Strength) -> float | tuple[tuple[int, float], ...]
     """A number as it is, a strength by QF as pairs by ascending QF."""
     if isinstance(strength, (int, float)) and 0 <= strength <= 1:
         return strength
+    pairs: Any = strength.items() if isinstance(strength, Mapping) else strength  # whatever a caller gives
     try:
-        pairs = strength.items() if isinstance(strength, Mapping) else strength
         points = sorted((codec.check_quality(quality), float(value)) for quality, value in pairs)
     except (TypeError, ValueError):
         points = []

@@ -104,5 +104,5 @@ def key(source: Source, options: Options, fingerprint: str, side: Symbols | None
     if side is not None:  # the very symbols: not every file of the same bytes can use them, nor with other weights at hand
         decides["side"] = [side[0].identity.hex(), hashlib.sha256(side[1].tobytes()).hexdigest()]
     if options.needs_file:
-        decides["file"] = hashlib.sha256(source.file()).hexdigest()
+        decides["file"] = hashlib.sha256(source.file() or b"").hexdigest()
     return cache.digest(as_array(source.rgb), **decides)

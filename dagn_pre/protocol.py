@@ -78,7 +78,7 @@ class RestorationModel(nn.Module):
         blind: whether :meth:`blind_quality` tells a QF.
         quality_override: whether a QF set by hand (``ImageInformation.assumed``) changes anything.
         tiles: whether the image may be cut into tiles.
-        autocast: whether :meth:`restore` may run in half precision, and half: whether float16 will do for it.
+        autocast: whether :meth:`restore` may run in half precision, and float16: whether that will do for it.
         qualities: the QFs that there is a model for, where there is one per QF; None: one model for all.
         pixel_guidance: whether :meth:`guide` goes by the pixels alone, so that engines can compute it.
         conditioned_channels: channels of the layers that side information can condition, as :meth:`condition` takes them;
@@ -92,7 +92,7 @@ class RestorationModel(nn.Module):
     quality_override: bool = False
     tiles: bool = True
     autocast: bool = True
-    half: bool = True
+    float16: bool = True
     qualities: tuple[int, ...] | None = None
     pixel_guidance: bool = False
     conditioned_channels: tuple[int, ...] = ()
@@ -104,7 +104,7 @@ class RestorationModel(nn.Module):
 
     def nearest(self, quality: int) -> int:
         """Of ``qualities``, the one nearest to a QF; the lower of two, since its artifacts include the other's."""
-        return min(self.qualities, key=lambda known: (abs(known - quality), known))
+        return min(self.qualities or (quality,), key=lambda known: (abs(known - quality), known))
 
     def check_quality_override(self, quality: int) -> None:
         """Raise UsageError unless this QF can be set by hand."""
@@ -170,7 +170,9 @@ def stacked_tables(information: Sequence[ImageInformation], like: Tensor) -> Ten
     Raises:
         ImageError: an image of which no table is known.
     """
+    tables = []
     for one in information:
-        if one.tables is None:
+        if (known := one.tables) is None:
             raise ImageError(f"{one.name}: no quantisation tables are known, and this model needs them")
-    return torch.from_numpy(np.stack([one.tables for one in information])).to(like.device)
+        tables.append(known)
+    return torch.from_numpy(np.stack(tables)).to(like.device)

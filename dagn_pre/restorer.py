@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from dagn_pre.planning import Plan
 from dagn_pre.protocol import ImageInformation, RestorationModel
 from dagn_pre.side_information import adapter as side_information_files
 from dagn_pre.side_information.adapter import Adapter
-from dagn_pre.sources import Hint, ImageLike, Source, as_array
+from dagn_pre.sources import Hint, ImageLike, Images, Source, as_array
 from dagn_pre.timing import observable
 
 BATCH_PIXELS = 1024 * 1024  # images of equal padded size share a batch up to here
@@ -37,12 +38,14 @@ class Outcome:
         image: as :meth:`Restorer.__call__` gives it; the same object where it was skipped.
         restored: False where it was skipped.
         cached: whether the cache knew it.
+        side: the side information of its file that it was planned with, as :class:`dagn_pre.planning.Plan` has it.
         notes: what :meth:`Restorer.__call__` warns of.
     """
 
     image: ImageLike
     restored: bool
     cached: bool = False
+    side: planning.Symbols | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -56,7 +59,7 @@ class _Item:
     cached: bool = False
 
     def outcome(self) -> Outcome:
-        return Outcome(self.source.result(self.pixels), self.pixels is not None, self.cached, self.plan.notes)
+        return Outcome(self.source.result(self.pixels), self.pixels is not None, self.cached, self.plan.side, self.plan.notes)
 
 
 class Restorer:
@@ -130,7 +133,7 @@ class Restorer:
 
     def __call__(
         self,
-        image: ImageLike | Sequence[ImageLike],
+        image: ImageLike | Images,
         known_quality: Hint | Sequence[Hint] = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
@@ -158,34 +161,66 @@ class Restorer:
             UsageError: ``data`` for anything but one array or tensor, ``name`` for a list, a quality outside 1..100, another
                 channel order, quality hints that do not match the list; CUDA in a forked process.
         """
-        found = self.restore(image, known_quality, channel_order, data, name)
-        for note in dict.fromkeys(note for one in (found if isinstance(found, list) else [found]) for note in one.notes):
+        outcomes = self._each(image, known_quality, channel_order, data, name)
+        for note in dict.fromkeys(note for one in outcomes for note in one.notes):
             warnings.warn(note, ImageWarning, stacklevel=2)
-        return [one.image for one in found] if isinstance(found, list) else found.image
+        images = [one.image for one in outcomes]
+        return images if isinstance(image, (list, tuple)) else images[0]
+
+    @overload
+    def restore(
+        self,
+        image: ImageLike,
+        known_quality: Hint = None,
+        channel_order: str = "rgb",
+        data: bytes | None = None,
+        name: str | None = None,
+    ) -> Outcome: ...
+
+    @overload
+    def restore(
+        self,
+        image: Images,
+        known_quality: Hint | Sequence[Hint] = None,
+        channel_order: str = "rgb",
+        data: bytes | None = None,
+        name: str | None = None,
+    ) -> list[Outcome]: ...
 
     def restore(
         self,
-        image: ImageLike | Sequence[ImageLike],
+        image: ImageLike | Images,
         known_quality: Hint | Sequence[Hint] = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
         name: str | None = None,
     ) -> Outcome | list[Outcome]:
         """:meth:`__call__`, with what became of each image; without warnings, which are in the outcomes' notes."""
+        outcomes = self._each(image, known_quality, channel_order, data, name)
+        return outcomes if isinstance(image, (list, tuple)) else outcomes[0]
+
+    def _each(
+        self,
+        image: ImageLike | Images,
+        known_quality: Hint | Sequence[Hint],
+        channel_order: str,
+        data: bytes | None,
+        name: str | None,
+    ) -> list[Outcome]:
         several = isinstance(image, (list, tuple))
         if several and name is not None:
             raise UsageError("name is of one image, and a list of images was given")
-        given = list(image) if several else [image]
-        one_each = several and isinstance(known_quality, (list, tuple))
-        hints = list(known_quality) if one_each else [known_quality] * len(given)
+        given: list[ImageLike] = list(image) if isinstance(image, (list, tuple)) else [image]
+        hints: list[Any] = [known_quality] * len(given)  # each is checked when its image is opened
+        if several and isinstance(known_quality, (list, tuple)):
+            hints = list(known_quality)
         if len(hints) != len(given):
             raise UsageError(f"{len(hints)} quality hints were given for {len(given)} images")
         if several and data is not None:
             raise UsageError("data are the bytes of the file that one array or tensor was decoded from")
         inference.mind_fork(self.device)
         sources = [self._open(one, hint, channel_order, data, name) for one, hint in zip(given, hints)]
-        outcomes = self._outcomes(sources)
-        return outcomes if several else outcomes[0]
+        return self._outcomes(sources)
 
     def plan(
         self,
@@ -202,7 +237,7 @@ class Restorer:
         """
         return self._planned(self._open(image, known_quality, channel_order, data, name)).plan
 
-    def estimate_quality(self, image: ImageLike, blind: bool = False, channel_order: str = "rgb") -> Quality:
+    def estimate_quality(self, image: ImageLike | Source, blind: bool = False, channel_order: str = "rgb") -> Quality:
         """QF from a JPEG's header, else (or with ``blind``) as P_qf estimates it from the pixels.
 
         Raises:
@@ -217,7 +252,7 @@ class Restorer:
             raise UsageError(f"model {str(self.options.model)!r} has no quality predictor")
         return self.inference.blind_quality(self.inference.guide(self.inference.tensor([source.rgb]), [ImageInformation()]))[0]
 
-    def restored_before(self, image: ImageLike) -> bool:
+    def restored_before(self, image: ImageLike | Source) -> bool:
         """Whether a file or a PIL image says that dagn-pre has restored it, and its pixels are still those; see ``again``.
 
         Raises:
@@ -225,16 +260,26 @@ class Restorer:
         """
         return self._open(image).marked
 
+    def open(self, image: ImageLike, name: str | None = None) -> Source:
+        """An image opened and decoded, for several of :meth:`estimate_quality` and :meth:`restored_before`.
+
+        Raises:
+            ImageError: as :meth:`__call__`.
+        """
+        return self._open(image, name=name)
+
     # -- what to do ---------------------------------------------------------------------------------------------------
 
     def _open(
         self,
-        image: ImageLike,
+        image: ImageLike | Source,
         hint: Hint = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
         name: str | None = None,
     ) -> Source:
+        if isinstance(image, Source):
+            return image
         if channel_order not in ("rgb", "bgr"):
             raise UsageError(f"channel_order must be 'rgb' or 'bgr', not {channel_order!r}")
         if data is not None and not (isinstance(data, bytes) and isinstance(image, (np.ndarray, Tensor))):
@@ -262,21 +307,23 @@ class Restorer:
 
     def _found(self, item: _Item) -> bool:
         """Whether the cache knows what becomes of an image, which it then has."""
-        if self.cache is None:
+        key = item.plan.key
+        if self.cache is None or key is None:
             return False
-        png = self.cache.get(item.plan.key, "png")
+        png = self.cache.get(key, "png")
         if png is not None:
             item.pixels = torch.tensor(codec.decode(png)).permute(2, 0, 1)
-        item.cached = png is not None or self.cache.get(item.plan.key, "untouched") is not None
+        item.cached = png is not None or self.cache.get(key, "untouched") is not None
         return item.cached
 
     def _keep(self, item: _Item) -> None:
-        if self.cache is None:
+        key = item.plan.key
+        if self.cache is None or key is None:
             return
         if item.pixels is None:
-            self.cache.put(item.plan.key, "untouched", b"")
+            self.cache.put(key, "untouched", b"")
         else:
-            self.cache.put(item.plan.key, "png", cache.to_png(as_array(item.pixels)))
+            self.cache.put(key, "png", cache.to_png(as_array(item.pixels)))
 
     # -- what the model has to know -----------------------------------------------------------------------------------
 
@@ -299,7 +346,7 @@ class Restorer:
                 "which strength to take; tell its quality, or give one strength for all"
             )
         if model.qualities is not None:
-            quality = source.quality.value if assumed is None else assumed
+            quality = self._quality(source)
             if quality not in model.qualities:
                 known = ", ".join(map(str, model.qualities))
                 trained = f"{source.name}: model {name!r} was trained for QF {known}, not {quality}"
@@ -309,6 +356,14 @@ class Restorer:
                     self._noted.add(quality)
                     note = f"{trained}; the one for {model.nearest(quality)} is taken"
                     item.plan = replace(item.plan, notes=(*item.plan.notes, note))
+
+    def _quality(self, source: Source) -> int:
+        """The QF to go by, which is known by now."""
+        assumed = self.options.assume_quality
+        if assumed is not None:
+            return assumed
+        assert source.quality is not None
+        return source.quality.value
 
     # -- tensors ------------------------------------------------------------------------------------------------------
 
@@ -344,7 +399,7 @@ class Restorer:
             return
         side = items[0].plan.side
         if side is not None:  # then all of the batch have it, for the same weights
-            symbols = np.stack([item.plan.side[1] for item in items])
+            symbols = np.stack([item.plan.side[1] for item in items if item.plan.side is not None])
             guidance = network.model.condition(guidance, side[0].maps(symbols, self.device))
         output = torch.lerp(x, network.tiled(x, guidance).float(), self._strength(sources))
         output = output.clamp(0, 1).mul(255).round().to(torch.uint8)
@@ -356,11 +411,11 @@ class Restorer:
 
     def _strength(self, sources: list[Source]) -> float | Tensor:
         """One for all images, or (B, 1, 1, 1) by the QF of each."""
-        strength, assumed = self.options.strength, self.options.assume_quality
+        strength = self.options.strength
         if isinstance(strength, (int, float)):
             return float(strength)
-        qualities = [source.quality.value if assumed is None else assumed for source in sources]
-        found = np.interp(qualities, *zip(*strength)).astype(np.float32)
+        points, values = np.array(strength).T
+        found = np.interp([self._quality(source) for source in sources], points, values).astype(np.float32)
         return torch.from_numpy(found).to(self.device).view(-1, 1, 1, 1)
 
 
@@ -368,6 +423,16 @@ class Restorer:
 def restorer_of(options: Options) -> Restorer:
     """The process's one restorer for these options, made at the first call."""
     return Restorer(**asdict(options))
+
+
+@functools.lru_cache(maxsize=16)
+def _moved(options: Options, device: str) -> Options:
+    return replace(options, device=device)
+
+
+def restorer_on(device: str, options: Options) -> Restorer:
+    """:func:`restorer_of` these options but for the device; they are checked once, not at each image of a pipeline."""
+    return restorer_of(_moved(options, device))
 
 
 def shared_restorer(**options) -> Restorer:

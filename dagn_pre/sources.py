@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from dagn_pre.errors import ImageError
 from dagn_pre.metadata import Metadata, is_marked
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor
+Images = list[Any] | tuple[Any, ...]  # of ImageLike; a Sequence could be a path or bytes
 Hint = int | Quality | None
 
 
@@ -70,9 +72,9 @@ class Source:
             if channel_order == "bgr":
                 rgb = rgb.flip(0) if isinstance(rgb, Tensor) else rgb[..., ::-1]
             if data is not None:
-                pixels = rgb.permute(1, 2, 0).cpu().numpy() if isinstance(rgb, Tensor) else rgb
-                marked |= images.is_restored(data, pixels)
-                known = _settled(known, _header_quality(data, pixels))
+                array = rgb.permute(1, 2, 0).cpu().numpy() if isinstance(rgb, Tensor) else rgb
+                marked |= images.is_restored(data, array)
+                known = _settled(known, _header_quality(data, array))
             return cls(given, rgb, name or images.label(given), channel_order, known, marked, data)
         if isinstance(given, Image.Image):
             opened, name = given, name or getattr(given, "filename", "") or "image"
@@ -89,7 +91,8 @@ class Source:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels, as stored."""
-        return tuple(self.rgb.shape[1:] if isinstance(self.rgb, Tensor) else self.rgb.shape[:2])
+        height, width = self.rgb.shape[1:] if isinstance(self.rgb, Tensor) else self.rgb.shape[:2]
+        return height, width
 
     def file(self) -> bytes | None:
         """The bytes of the JPEG behind the image; None where there is none.
@@ -100,10 +103,12 @@ class Source:
         if self.opened is None or self.data is not None:
             return self.data
         path = self.given if isinstance(self.given, (str, Path)) else getattr(self.given, "filename", None)
-        if not isinstance(self.opened, JpegImageFile) or not (isinstance(self.given, bytes) or path):
+        if not isinstance(self.opened, JpegImageFile):
             return None
         if isinstance(self.given, bytes):
             return self.given
+        if not path:
+            return None
         try:
             data = Path(path).read_bytes()
         except OSError as error:
@@ -139,8 +144,9 @@ class Source:
         """What the caller gets: as it came in, with ``restored`` pixels, (3, H, W) uint8 RGB; None for untouched."""
         as_given = isinstance(self.given, (np.ndarray, Tensor, Image.Image))
         if restored is None:
-            return self.given if as_given else images.upright(self.rgb, self.opened)
+            return self.given if as_given else self._upright(self.rgb)
         if isinstance(self.given, Image.Image):
+            assert self.pixels is not None  # as of every file
             rebuilt = self.pixels.rebuild(as_array(restored))
             rebuilt.info = Metadata.of(self.given).info()
             return rebuilt
@@ -148,13 +154,16 @@ class Source:
             # Copied, since autograd refuses what was made in inference mode.
             restored = restored.to(self.given.device)
             return restored.flip(0) if self.channel_order == "bgr" else restored.clone()
-        rgb = as_array(restored) if self.opened is None else images.upright(as_array(restored), self.opened)
+        rgb = self._upright(restored)
         if isinstance(self.given, Tensor):
             tensor = torch.tensor(rgb, device=self.given.device).permute(2, 0, 1)
             return tensor.flip(0) if self.channel_order == "bgr" else tensor.contiguous()
         if isinstance(self.given, np.ndarray) and self.channel_order == "bgr":
             return np.ascontiguousarray(rgb[..., ::-1])
         return rgb
+
+    def _upright(self, rgb: np.ndarray | Tensor) -> np.ndarray:
+        return as_array(rgb) if self.opened is None else images.upright(as_array(rgb), self.opened)
 
 
 def told_by(data: bytes, rgb: np.ndarray) -> Quality | None:

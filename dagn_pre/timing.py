@@ -6,6 +6,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ def observed(observer: Observer) -> Iterator[None]:
         _observers.remove(observer)
 
 
-def observable(images: Callable[[object], int]) -> Callable[[Callable], Callable]:
+def observable(images: Callable[[Any], int]) -> Callable[[Callable], Callable]:
     """Decorates a method whose calls :func:`observed` tells of; ``images`` tells from its output how many it was for."""
 
     def decorate(call: Callable) -> Callable:
@@ -47,7 +48,7 @@ def observable(images: Callable[[object], int]) -> Callable[[Callable], Callable
     return decorate
 
 
-def timed(call: Callable, observer: Observer, images: Callable[[object], int]) -> Callable:
+def timed(call: Callable, observer: Observer, images: Callable[[Any], int]) -> Callable:
     """``call``, and ``observer`` is told of each of its calls; ``images`` tells from the output how many it was for."""
 
     @functools.wraps(call)

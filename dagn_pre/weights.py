@@ -83,8 +83,8 @@ def read_metadata(path: Path) -> Metadata:
         raise WeightsError(f"{path}: its configuration cannot be read ({error})") from error
 
 
-def load(path: Path) -> tuple[RestorationModel, Metadata]:
-    """The restorer of a weights file (or the side information): float32, on the CPU, in eval mode, without gradients.
+def load(path: Path) -> tuple[RestorationModel | SideInformation, Metadata]:
+    """The network of a weights file: float32, on the CPU, in eval mode, without gradients.
 
     Raises:
         WeightsError: missing or damaged, or tensors that do not fit; the first keys that differ are named.

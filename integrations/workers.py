@@ -10,7 +10,7 @@ from torch.utils.data import get_worker_info
 
 from dagn_pre.errors import UsageError
 from dagn_pre.options import check_options
-from dagn_pre.restorer import Restorer, shared_restorer
+from dagn_pre.restorer import Restorer, restorer_on
 
 # The one default that is not the restorer's: each worker would take memory of the GPU that the host's model is on, and forked
 # ones cannot use it.
@@ -22,16 +22,17 @@ class RestoringStep:
 
     Attributes:
         options: those given, by name, with ``model`` and ``device``.
+        checked: all of them, as :class:`dagn_pre.options.Options`.
     """
 
     def set_options(self, model: str | Path, options: dict) -> None:
         """Keep and check the options, as :func:`dagn_pre.options.check_options` does."""
         self.options = {"model": model, "device": DEVICE, **options}
-        check_options(**self.options)
+        self.checked = check_options(**self.options)
 
     def restorer(self) -> Restorer:
         """The one of this process, made at the first call; raises UsageError for CUDA in a forked worker."""
-        return shared_restorer(**{**self.options, "device": usable_device(self.options["device"])})
+        return restorer_on(usable_device(self.checked.device), self.checked)
 
 
 def usable_device(device: str) -> str:

@@ -5,24 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from dagn_pre import weights
 from dagn_pre.networks.autoencoder import QualityPredictor
-from dagn_pre.networks.dagn import DAGN, DAGNConfig
-from tests.hosts import need_hosts
-
-TINY = DAGNConfig(
-    widths=(4, 8, 8, 8),
-    blocks=(1, 1, 1, 1),
-    guided_blocks=(1, 1, 1),
-    encoder_depth=18,
-    encoder_width=2,
-    guider_widths=(8, 8),
-    residual=True,
-)
+from dagn_pre.networks.dagn import DAGN
+from tests.support import TINY, randomised, write_photographs
+from tests.support.hosts import need_hosts
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,25 +44,6 @@ def real_data() -> Path:
     return Path(root)
 
 
-def photograph(height: int = 64, width: int = 96, seed: int = 0, noise: float = 6) -> np.ndarray:
-    """A smooth colour image with some grain: (height, width, 3) uint8 RGB."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    waves = [128 + 80 * np.sin(x / (9 + c) + c) * np.cos(y / (13 - c)) for c in range(3)]
-    return (np.stack(waves, axis=2) + rng.normal(0, noise, (height, width, 3))).clip(0, 255).astype(np.uint8)
-
-
-def randomised(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Give every zero-initialised parameter and every running statistic a value, so that nothing is neutral."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point() and (not tensor.any() or "running" in name):
-                noise = 0.1 * torch.randn(tensor.shape, generator=generator)
-                tensor.copy_(noise.abs() + 0.5 if "running_var" in name else noise)
-    return network
-
-
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory) -> Path:
     """A weights file of a tiny DAGN that visibly changes its input."""
@@ -81,3 +52,9 @@ def tiny_weights(tmp_path_factory) -> Path:
     network = randomised(DAGN(TINY))
     weights.save(path, network, QualityPredictor(network.encoder_cs.out_channels), {"name": "tiny"}, torch.float32)
     return path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """A folder of three small photographs."""
+    return write_photographs(tmp_path_factory.mktemp("photos"), 3, noise=2)

@@ -21,7 +21,7 @@ from dagn_pre import cache as module
 from dagn_pre import codec
 from dagn_pre.cache import CHECKSUM, Cache, digest, parse_size, to_png
 from dagn_pre.errors import UsageError
-from tests.conftest import photograph
+from tests.support import photograph
 
 
 def key(name: object) -> str:

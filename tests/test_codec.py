@@ -9,8 +9,7 @@ from PIL import Image
 
 from dagn_pre import codec
 from dagn_pre.errors import ImageError, UsageError
-from tests import odd_files
-from tests.conftest import photograph
+from tests.support import odd_files, photograph
 
 
 @pytest.mark.parametrize("writer", ["pillow", "opencv"])

@@ -17,30 +17,9 @@ import pytest
 
 from dagn_pre import Restorer, codec
 from dagn_pre.cli.main import COMMANDS
-from tests.conftest import photograph
+from tests.support import BLOCK_HOSTS, HOSTS, photograph, python
 
 ROOT = Path(__file__).parents[1]
-HOSTS = {"mmcv", "mmdet", "mmseg", "mmengine", "cv2"}
-EXTRAS = {"spandrel", "spandrel_extra_arches", "jpeglib", "av", "pillow_heif"}
-BLOCK_HOSTS = f"""
-import sys
-
-class NotInstalled:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {sorted(HOSTS | EXTRAS)!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, NotInstalled())
-"""
-
-
-def python(code: str, *arguments: str, cwd: Path) -> str:
-    """Run code in a fresh interpreter, outside the checkout, and return what it prints."""
-    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=cwd)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
-
-
 def imported(path: Path) -> set[str]:
     """Top-level names that a source file imports, wherever in the file."""
     names = set()
@@ -107,12 +86,13 @@ def test_commands_that_need_a_host_say_so(tmp_path):
         "from dagn_pre.cli.main import main\n"
         "sys.stderr = sys.stdout\n"
         "commands = ['bench', 'run', 'x.py', '--work-dir', 'w'], ['insert', 'x.py', '-o', 'y.py'], ['train', 'x.py'], "
-        "['adapt', 'x.py', '--images', 'i', '-o', 'y.safetensors']\n"
+        "['adapt', 'x.py', '--images', 'i', '-o', 'y.safetensors'], "
+        "['train-data', 'texture', 'd', '-o', 't.safetensors']\n"
         "print(*[main(command) for command in commands])\n"
     )
     (tmp_path / "x.py").write_text("model = {}\n")
-    bench, insert, train, adapt, statuses = python(code, cwd=tmp_path).splitlines()
-    assert statuses == "1 1 1 1" and "dagn-pre[train]" in train and "dagn-pre[train]" in adapt
+    bench, insert, train, adapt, texture, statuses = python(code, cwd=tmp_path).splitlines()
+    assert statuses == "1 1 1 1 1" and all("dagn-pre[train]" in said for said in (train, adapt, texture))
     assert "dagn-pre[openmmlab,benchmarks]" in bench and "dagn-pre[openmmlab]" in insert
 
 

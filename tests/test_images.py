@@ -16,8 +16,7 @@ from PIL import Image
 from dagn_pre import Restorer, codec, images
 from dagn_pre.errors import ImageError, ImageWarning
 from dagn_pre.metadata import Metadata, orientation
-from tests import odd_files
-from tests.conftest import photograph
+from tests.support import odd_files, photograph
 
 
 @pytest.fixture(scope="module")

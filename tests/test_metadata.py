@@ -14,8 +14,7 @@ from PIL import Image, IptcImagePlugin, TiffImagePlugin
 from dagn_pre import Restorer, images
 from dagn_pre.errors import UsageError
 from dagn_pre.metadata import Metadata, digest, is_marked
-from tests import odd_files
-from tests.conftest import photograph
+from tests.support import odd_files, photograph
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

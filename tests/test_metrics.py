@@ -8,7 +8,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from dagn_pre import codec, metrics
 from dagn_pre.errors import ImageError
-from tests.conftest import photograph
+from tests.support import photograph
 
 
 @pytest.mark.parametrize("seed", range(3))

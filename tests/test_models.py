@@ -11,7 +11,7 @@ from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN
 from dagn_pre.networks.fold import fold_batch_norm
-from tests.conftest import TINY, randomised
+from tests.support import TINY, randomised
 
 
 def test_names_and_unknown_name():

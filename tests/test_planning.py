@@ -11,8 +11,7 @@ from dagn_pre import Restorer, codec, images
 from dagn_pre.cache import Cache, to_png
 from dagn_pre.codec import RESTORED
 from dagn_pre.errors import ImageError, UsageError
-from tests.conftest import photograph
-from tests.side_information.conftest import save_adapter
+from tests.support import photograph, save_adapter
 
 IMAGE = photograph(50, 70)
 JPEG = codec.encode(IMAGE, 30)

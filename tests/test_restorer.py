@@ -16,7 +16,7 @@ from dagn_pre.errors import ImageError, UsageError, WeightsError
 from dagn_pre.networks.dagn import DAGN
 from dagn_pre.options import check_options
 from dagn_pre.protocol import ImageInformation
-from tests.conftest import TINY, photograph
+from tests.support import TINY, photograph
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from dagn_pre import timing
 from dagn_pre.errors import ImageError
 from dagn_pre.restorer import Restorer
-from tests.conftest import photograph
+from tests.support import photograph
 
 
 def test_observers_hear_of_each_call_while_they_observe(tiny_weights):

@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
-# Sets up .venv with everything that the demo, the benchmark and the tests need, in the versions of constraints.txt.
+# Sets up .venv with everything that the demo, the benchmark and the tests need, in the versions of constraints.txt; with --fast
+# what make test-fast needs, which is all but OpenMMLab: nothing is compiled.
 # Run it again at any time: what is in place is kept. PYTHON=... chooses the interpreter for a new .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf '\n== %s\n' "$*"; }
 die() { printf '\nerror: %s\n' "$*" >&2; exit 1; }
+ready() { say "Ready: source .venv/bin/activate"; exit; }
+
+case "${1:-}" in
+    "" | --fast) ;;
+    *) die "unknown argument $1; there is --fast" ;;
+esac
 
 supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null; }
 
@@ -28,6 +35,12 @@ install() { pip install --quiet --constraint constraints.txt --no-build-isolatio
 say "Build tools, torch and torchvision"
 install setuptools wheel ninja
 install torch torchvision
+
+if [ "${1:-}" = --fast ]; then
+    say "The rest, without OpenMMLab"
+    install --editable '.[test]'
+    ready
+fi
 
 build_mmcv() { MMCV_WITH_OPS=1 install "$@" onedl-mmcv; }
 mmcv_loads() { .venv/bin/python -c 'import torch, mmcv._ext' 2>/dev/null; }
@@ -55,4 +68,4 @@ if ! .venv/bin/python -c 'import sys; from cv2 import version; sys.exit(not vers
     pip install --quiet --constraint constraints.txt --no-deps --force-reinstall opencv-python-headless
 fi
 .venv/bin/python -c 'import cv2' || die "OpenCV does not load; if a library is missing above: apt install libgl1 libglib2.0-0"
-say "Ready: source .venv/bin/activate"
+ready

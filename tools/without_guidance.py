@@ -20,14 +20,10 @@ import torch
 from dagn_pre import codec, models, weights
 from dagn_pre.networks.blind_dagn import BlindDAGN
 from dagn_pre.networks.dagn import DAGN, ResidualBlock
-from dagn_pre.training.data import load_photographs, restoration_quality
+from dagn_pre.training.data import channels_first, load_photographs, restoration_quality
 
 PHOTOGRAPHS = 100  # of which the means are
 SIDE = 192  # of their corners, in pixels
-
-
-def tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
 
 
 @torch.no_grad()
@@ -37,7 +33,7 @@ def means(network: DAGN, part: str, photographs: list[np.ndarray]) -> list[tuple
     found = []
     for image in photographs:
         compressed = codec.compress(np.ascontiguousarray(image[:SIDE, :SIDE]), restoration_quality(rng))
-        found.append(getattr(network.guide(network.pad(tensor(compressed))), part))
+        found.append(getattr(network.guide(network.pad(channels_first(compressed)[None] / 255)), part))
     return [
         tuple(torch.stack([guidance[block][which].flatten() for guidance in found]).mean(0) for which in (0, 1))
         for block in range(len(found[0]))

@@ -114,10 +114,11 @@ def draw(rng: np.random.Generator, canvas: np.ndarray, label: int, x: float, y: 
 
     gray, tint = rng.uniform(70, 190), rng.uniform(-45, 45, 3)
     shading = 1 + 0.2 * (right * np.cos(light) + down * np.sin(light)) / r
-    shading += 0.04 * smooth_noise(rng, view.shape[:2], 16, 64)
+    seen = view.shape[0], view.shape[1]
+    shading += 0.04 * smooth_noise(rng, seen, 16, 64)
     strength = np.exp(rng.uniform(np.log(5), np.log(20)))  # standard deviation in gray levels
     surface = (gray + tint - tint.mean()) * shading[..., None]
-    surface += strength * texture(rng, name, view.shape[:2])[..., None]
+    surface += strength * texture(rng, name, seen)[..., None]
     cover = coverage(0, 0, 1.0)
     view += (surface - view) * cover[..., None]
     mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
@@ -129,7 +130,8 @@ def render(rng: np.random.Generator, photograph: Image.Image) -> tuple[np.ndarra
     """One image, (HEIGHT, WIDTH, 3) uint8 RGB, and its objects: (class index, (HEIGHT, WIDTH) bool of what is seen)."""
     canvas = background(rng, photograph)
     owner = np.full((HEIGHT, WIDTH), -1)
-    labels, taken = [], []
+    labels: list[int] = []
+    taken: list = []
     for _ in range(rng.integers(3, 8)):
         spot = place(rng, taken)
         if spot is not None:
@@ -157,7 +159,8 @@ def annotation(label: int, mask: np.ndarray) -> dict:
 
 def write_split(root: Path, split: str, count: int, seed: int) -> None:
     """Write ``count`` images of a split with its masks, its list of names and its COCO file below ``root``."""
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     photographs = []
     for name in PHOTOGRAPHS[split]:
         with as_file(files("skimage.data") / name) as path, Image.open(path) as photograph:

@@ -52,7 +52,7 @@ class Gain:
 
 
 Cell = tuple[str, int | None]  # input and QF
-Gains = dict[Cell, tuple[Gain, Gain]]  # over the first half of the images, over the second
+Gains = dict[tuple[str, int], tuple[Gain, Gain]]  # over the first half of the images, over the second
 Plan = dict[int, str]  # QF -> the input that it is restored as
 FIRST, SECOND = 0, 1
 
@@ -119,7 +119,7 @@ def split(images: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(sorted(order[:middle]), int), np.array(sorted(order[middle:]), int)
 
 
-def on_halves(cell: Scores, resamples: int, kept: Sequence[np.ndarray] | None = None) -> tuple[Gain, Gain]:
+def on_halves(cell: Scores, resamples: int, kept: Iterable[np.ndarray] | None = None) -> tuple[Gain, Gain]:
     """A cell's score over both halves of its images, with as many bootstrap samples, or with those that were ``kept``."""
     parts = [cell.part(half) for half in split(cell.images)]
     samples = [bootstrap.resampled(part, resamples) for part in parts] if kept is None else kept
@@ -138,7 +138,9 @@ def gains(cells: Iterable[Cell], halves: Callable[[Cell], tuple[Gain, Gain]]) ->
     cells, halves = list(cells), functools.cache(halves)
     found: Gains = {}
     for label, quality in cells:
-        if label not in HEADINGS and ("jpeg", quality) in cells and not RestoredInput.parse(label).side_information:
+        if quality is None or label in HEADINGS or ("jpeg", quality) not in cells:
+            continue
+        if not RestoredInput.parse(label).side_information:
             (first, second), (jpeg_first, jpeg_second) = halves((label, quality)), halves(("jpeg", quality))
             found[label, quality] = first - jpeg_first, second - jpeg_second
     return found
@@ -147,7 +149,7 @@ def gains(cells: Iterable[Cell], halves: Callable[[Cell], tuple[Gain, Gain]]) ->
 def rows(found: Gains) -> Iterator[dict]:
     """The gains' part of results.json, a row for each input and QF."""
     for (label, quality), halves in found.items():
-        row = {"input": label, "qf": quality}
+        row: dict = {"input": label, "qf": quality}
         for name, gain in zip(("first", "second"), halves):
             values = (gain.value, *gain.ends)
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), map(rounded, values)))

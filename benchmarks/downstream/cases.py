@@ -71,7 +71,7 @@ def prepare_all(
     return cases
 
 
-def expand(sources: Sequence[str], data_root: str | Path | None, work_dir: Path) -> Iterator[tuple]:
+def expand(sources: Sequence[str], data_root: str | Path | None, work_dir: Path) -> Iterator[tuple[str, str | Path | None]]:
     """Each config with its data root; "demo" becomes its own, and its data are rendered."""
     for source in sources:
         if source != "demo":

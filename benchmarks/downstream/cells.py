@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,16 +55,18 @@ def complete(case: Case, cell: Cell, results: Results, work_dir: Path) -> bool:
 
 def row(case: Case, label: str, quality: int | None, measured: Measured, samples: np.ndarray) -> dict:
     """A row of results.json; ``samples`` are bootstrap samples of the score."""
+    scores = measured.scores
+    assert scores is not None  # of the first process
     return {
         **case.key(label, quality),
         "metric": case.metric,
-        "value": rounded(measured.scores.value()),
+        "value": rounded(scores.value()),
         **bounds(samples),
         "n_images": measured.n_images,
         "bytes_per_image": rounded(measured.file_bytes, 1),
         "restore_ms_per_image": rounded(measured.restore_ms),
         "model_ms_per_image": rounded(measured.model_ms),
-        "per_class": {name: rounded(value) for name, value in measured.scores.per_class().items()},
+        "per_class": {name: rounded(value) for name, value in scores.per_class().items()},
     }
 
 
@@ -76,9 +79,10 @@ def write(file: Path, scores: Scores, samples: np.ndarray, halves: np.ndarray | 
     """Keep a cell beside results.json: what its score is made of, its bootstrap samples, and those of each half of the images,
     (2, resamples), where they are known."""
     data = io.BytesIO()
-    names = {"images": np.array(scores.images), "classes": np.array(scores.classes)}
     halves = np.zeros((2, 0)) if halves is None else halves
-    np.savez_compressed(data, kind=np.array(scores.kind), samples=samples, halves=halves, **names, **scores.arrays())
+    names = {"kind": scores.kind, "images": scores.images, "classes": scores.classes}
+    content: dict[str, Any] = {key: np.array(value) for key, value in names.items()} | scores.arrays()
+    np.savez_compressed(data, samples=samples, halves=halves, **content)
     write_atomic(file, data.getvalue())
 
 
@@ -90,10 +94,10 @@ def read(file: Path) -> tuple[Scores, np.ndarray]:
     """
     try:
         with np.load(file, allow_pickle=False) as held:
-            content = {key: held[key] for key in held.files if key != "halves"}
+            content: dict[str, Any] = {key: held[key] for key in held.files if key != "halves"}
         kind = {one.kind: one for one in (Areas, Detections)}[str(content.pop("kind"))]
         samples = content.pop("samples")
-        names = {key: [str(item) for item in content.pop(key)] for key in ("images", "classes")}
+        names: dict[str, Any] = {key: [str(item) for item in content.pop(key)] for key in ("images", "classes")}
         return kind(**names, **content), samples
     except Exception as error:  # a damaged archive can fail in any way
         raise ConfigError(f"{file} cannot be read ({error}): remove it, and the same command measures it again") from error

@@ -32,7 +32,7 @@ from dagn_pre.benchmarks.downstream.hosts.observers import Stopwatch
 from dagn_pre.benchmarks.downstream.hosts.runner import HostRunner
 from dagn_pre.benchmarks.downstream.run import check_device
 from dagn_pre.benchmarks.markdown import aligned
-from dagn_pre.errors import UsageError
+from dagn_pre.errors import UsageError, quiet
 from dagn_pre.files import write_atomic
 from dagn_pre.integrations.openmmlab.insert import insert
 from dagn_pre.timing import observed, timed
@@ -134,7 +134,7 @@ def measure(arrangement: Arrangement, case: Case, cache_dir: str, settings: dict
         cfg = insert(cfg, compress=settings["quality"], restore=False, splits=("test",))
     cfg.test_dataloader.num_workers = arrangement.workers
     testing, restoring = Stopwatch(), Stopwatch()
-    with tempfile.TemporaryDirectory() as logs, observed(restoring), configs.quiet():
+    with tempfile.TemporaryDirectory() as logs, observed(restoring), quiet():
         runner = HostRunner(cfg, case.checkpoint, device, Path(logs)).runner
         runner.model.test_step = timed(runner.model.test_step, testing, len)
         clock, memory = Clock(), PeakMemory()
@@ -144,8 +144,8 @@ def measure(arrangement: Arrangement, case: Case, cache_dir: str, settings: dict
         peak = memory.stop()
     settled = len(clock.done) // 4
     restored = restoring.images
-    restore_ms = restoring.milliseconds() * restored / len(clock.done) if restored else None
-    model_ms = testing.milliseconds() - (restore_ms or 0 if arrangement.where == "preprocessor" else 0)
+    restore_ms = (restoring.milliseconds() or 0) * restored / len(clock.done) if restored else None
+    model_ms = (testing.milliseconds() or 0) - (restore_ms or 0 if arrangement.where == "preprocessor" else 0)
     return {
         **asdict(arrangement),
         "arrangement": arrangement.label,

@@ -93,7 +93,8 @@ def add_advice(case: Case, results: Results, scored: Scored, work_dir: Path, res
     rows = []
     if found:
         images = next(known.images for known, _ in scored.values())
-        row = advice.decide(found, tuple(len(half) for half in advice.split(images))).row()
+        first, second = advice.split(images)
+        row = advice.decide(found, (len(first), len(second))).row()
         chosen = list(zip(row["inputs"], row["qualities"]))
         panel = next(one for one in panels.sort(results.content) if results.same(vars(one), **case.identity))
         costs = panel.cost(chosen), panels.mean(panel.cells[cell]["model_ms_per_image"] for cell in chosen)

@@ -25,8 +25,11 @@ class RestoredInput:
 
     @classmethod
     def parse(cls, name: str) -> RestoredInput:
-        """Out of the name of an input; raises UsageError for a strength outside its range."""
-        model, side, strength = re.fullmatch(rf"(.+?)({re.escape(SIDE)})?(?:@(\d*\.?\d+))?", name, re.DOTALL).groups()
+        """Out of the name of an input; raises UsageError for a strength outside its range, and for none."""
+        match = re.fullmatch(rf"(.+?)({re.escape(SIDE)})?(?:@(\d*\.?\d+))?", name, re.DOTALL)
+        if match is None:
+            raise UsageError("an input needs a name")
+        model, side, strength = match.groups()
         found = cls(model, side is not None, 1.0 if strength is None else float(strength))
         if not 0 < found.strength <= 1:
             raise UsageError(f"the strength of input {name} must lie above 0 and up to 1, not {strength}")

@@ -47,7 +47,7 @@ class Panel:
     gallery: list[dict] = field(default_factory=list)
     halves: dict[tuple[str, int], dict] = field(default_factory=dict)
     advice: dict = field(default_factory=dict)
-    borrowed: dict[tuple[str, int], float] = field(default_factory=dict)
+    borrowed: dict[tuple[str, int | None], float] = field(default_factory=dict)
     variant_of: str | None = None
 
     @cached_property
@@ -116,7 +116,7 @@ class Panel:
         restoring = 0.0 if label in HEADINGS else self.cells[label, quality]["restore_ms_per_image"]
         return self.borrowed.get((label, quality)) if restoring is None else restoring
 
-    def cost(self, cells: Iterable[tuple[str, int]]) -> float | None:
+    def cost(self, cells: Iterable[tuple[str, int | None]]) -> float | None:
         """Milliseconds of restoring an image, averaged over cells of which they are known; None if they are of none."""
         return mean(self.restoring(*cell) for cell in cells)
 
@@ -169,8 +169,8 @@ def verdict(comparison: dict | None, low: str = "low", high: str = "high") -> st
 
 def interval(row: dict, low: str = "low", high: str = "high") -> tuple[float, float] | None:
     """The two ends, or None where there is no interval."""
-    ends = row.get(low), row.get(high)
-    return None if None in ends else ends
+    first, last = row.get(low), row.get(high)
+    return None if first is None or last is None else (first, last)
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -229,9 +229,9 @@ def sort(content: dict) -> Iterator[Panel]:
     groups: dict[tuple[str, str, str], Panel] = {}
     settings = content["environment"].get("models", {})
     for row in content["rows"]:
-        key = tuple(row[part] for part in IDENTITY[:3])
+        task, model, dataset = key = tuple(row[part] for part in IDENTITY[:3])
         variant_of = settings.get(f"{row['model']}, {row['dataset']}", {}).get("variant_of")
-        groups.setdefault(key, Panel(*key, [], variant_of=variant_of)).rows.append(row)
+        groups.setdefault(key, Panel(task, model, dataset, [], variant_of=variant_of)).rows.append(row)
     for table in ("comparisons", "equal_size", "halves", "advice", "gallery"):
         for index, entry in enumerate(content.get(table, [])):
             panel = groups.get(tuple(entry[part] for part in IDENTITY[:3]))

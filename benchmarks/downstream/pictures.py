@@ -41,7 +41,7 @@ def missing(
     """What belongs in the gallery of a case and is not there, where the cells that decide it are."""
     for quality in sorted({min(qualities), SHOWN} & set(qualities)):
         for label in restored:
-            inputs = ("original", None), ("jpeg", quality), (label, quality)
+            inputs: list[cells.Cell] = [("original", None), ("jpeg", quality), (label, quality)]
             there = all(results.holds(**case.key(*one)) for one in inputs)
             if not there or results.holds("gallery", **case.key(label, quality)):
                 continue
@@ -95,15 +95,17 @@ def show(host: HostRunner, folder: Path, index: int, quality: int, label: str, r
     for view in ("original", "restored"):
         write_atomic(folder / files[view], png(Image.fromarray(views[view].image)))
     entry = {"image": views["original"].name, "size": list(views["original"].image.shape[:2]), "files": files}
-    if views["original"].mask is None:
+    truth = views["original"].truth
+    if not isinstance(truth, np.ndarray):
         found = {view: [box for box in one.boxes if box["score"] >= LEAST_SCORE] for view, one in views.items()}
-        return {**entry, "truth": views["original"].truth, "predictions": found}
+        return {**entry, "truth": truth, "predictions": found}
     masks = {view: f"{name}-mask.png" for view, name in names.items()}
     for view, one in views.items():
-        write_atomic(folder / masks[view], palette_png(one.mask, host.palette))
-    truth = f"{stem}-truth-mask.png"
-    write_atomic(folder / truth, palette_png(views["original"].truth, host.palette))
-    return {**entry, "truth": truth, "predictions": masks, "classes": dict(zip(host.classes, host.palette))}
+        if one.mask is not None:
+            write_atomic(folder / masks[view], palette_png(one.mask, host.palette))
+    truth_file = f"{stem}-truth-mask.png"
+    write_atomic(folder / truth_file, palette_png(truth, host.palette))
+    return {**entry, "truth": truth_file, "predictions": masks, "classes": dict(zip(host.classes, host.palette))}
 
 
 def slug(text: str) -> str:

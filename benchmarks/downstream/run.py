@@ -213,7 +213,7 @@ def measure(
         for label, quality in pending:
             bar.set_postfix_str(cells.name(label, quality))
             measured = host.measure(cells.file_name(case, label, quality), quality, restored.get(label), bar.update)
-            if processes.is_main_process():
+            if measured.scores is not None:  # in the first process
                 samples = bootstrap.resampled(measured.scores, resamples)
                 cells.write(cells.path(case, label, quality, work_dir), measured.scores, samples)
                 row = cells.row(case, label, quality, measured, samples)

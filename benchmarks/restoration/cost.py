@@ -93,14 +93,15 @@ def measure(
             rows.append({"method": one.name, "side": side, **counted, **timed, **memory, **surroundings})
     rows.sort(key=lambda row: [one.name for one in known].index(row["method"]))
     empty = dict.fromkeys(rows[0]) | {"side": 512, "device": "Tesla P100-SXM2-16 GB", "quoted": True}
-    for name, parameters, thop, ms in PUBLISHED:
-        rows.append({**empty, "method": name, "parameters": parameters * 1e6, "thop_macs": thop * 1e9, "ms": ms})
+    for name, millions, thop, ms in PUBLISHED:
+        rows.append({**empty, "method": name, "parameters": millions * 1e6, "thop_macs": thop * 1e9, "ms": ms})
     return rows
 
 
 def build(model: str | Path | NetworkConfig, side: int, device: torch.device) -> tuple[nn.Module, tuple]:
     """The network as the restorer runs it, with random weights, and its arguments: an image and, where it needs one, a file."""
-    network = fold_batch_norm(models.network(model)).to(device, memory_format=torch.channels_last)
+    network = fold_batch_norm(models.network(model))
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     image = (torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255).to(device, memory_format=torch.channels_last)
     if getattr(network, "needs", None) != "file":

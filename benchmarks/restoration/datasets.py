@@ -119,7 +119,7 @@ def scan(folder: Path, limit: int | None = None) -> Dataset:
     return Dataset(name, place, tuple(good), jpegs, digest.hexdigest(), tuple(failures))
 
 
-def scan_all(folders: Sequence[Path], limit: int | None = None) -> list[Dataset]:
+def scan_all(folders: Sequence[str | Path], limit: int | None = None) -> list[Dataset]:
     """:func:`scan` each folder.
 
     Raises:
@@ -131,4 +131,4 @@ def scan_all(folders: Sequence[Path], limit: int | None = None) -> list[Dataset]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two of the folders are both called {name}: rename one")
-    return [scan(folder, limit) for folder in folders]
+    return [scan(Path(folder), limit) for folder in folders]

@@ -13,13 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from dagn_pre import codec, images, models
+from dagn_pre import codec, models
 from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.benchmarks.restoration.datasets import read, scan
 from dagn_pre.errors import UsageError
 from dagn_pre.files import atomic_path
+from dagn_pre.networks.blind_dagn import BlindDAGN
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
 from dagn_pre.restorer import Restorer
+from dagn_pre.sources import Source, as_array
 
 ENCODERS = {"insensitive": "encoder_ci", "sensitive": "encoder_cs"}
 MEASURES = ("global", "local", "centred", "others", "others_centred")
@@ -39,8 +41,10 @@ def load(model: str | Path, device: str = "auto") -> Restorer:
 def feature_maps(restorer: Restorer, image: np.ndarray) -> dict[str, Tensor]:
     """(H, W, 3) uint8 RGB -> {"insensitive": E_ci, "sensitive": E_cs}, (F, h, w) float32 on the CPU, at 1/16 of the size."""
     x = torch.from_numpy(image.copy()).to(restorer.device).permute(2, 0, 1)[None] / 255
-    x = restorer.model.network.pad(x)
-    return {name: getattr(restorer.model.network, encoder)(x)[0].float().cpu() for name, encoder in ENCODERS.items()}
+    assert isinstance(restorer.model, BlindDAGN)  # of :func:`load`
+    network = restorer.model.network
+    x = network.pad(x)
+    return {name: getattr(network, encoder)(x)[0].float().cpu() for name, encoder in ENCODERS.items()}
 
 
 def cosine_distance(a: Tensor, b: Tensor, dim: int) -> Tensor:
@@ -74,16 +78,18 @@ def feature_distances(
     qualities = [codec.check_quality(quality) for quality in qualities]
     restorer = load(model, device)
     dataset = scan(Path(folder))
-    means = {(name, quality): [] for name in ENCODERS for quality in (None, *qualities)}  # None: the originals
-    local = {key: [] for key in means}
+    means: dict[tuple[str, int | None], list[Tensor]] = {
+        (name, quality): [] for name in ENCODERS for quality in (None, *qualities)
+    }  # None: the originals
+    local: dict[tuple[str, int | None], list[Tensor]] = {key: [] for key in means}
     for path in tqdm(dataset.paths, unit="image", leave=False):
         image = read(path)
-        original = feature_maps(restorer, image)
+        unharmed = feature_maps(restorer, image)
         for quality in (None, *qualities):
-            maps = original if quality is None else feature_maps(restorer, codec.compress(image, quality))
+            maps = unharmed if quality is None else feature_maps(restorer, codec.compress(image, quality))
             for name in ENCODERS:
                 means[name, quality].append(maps[name].double().mean((1, 2)))
-                local[name, quality].append(cosine_distance(original[name], maps[name], 0).mean())
+                local[name, quality].append(cosine_distance(unharmed[name], maps[name], 0).mean())
     rows = []
     for quality in qualities:
         for name in ENCODERS:
@@ -120,25 +126,22 @@ def markdown(rows: list[dict]) -> str:
     return "\n".join(aligned([head, *table], numbers_from=4))
 
 
-def draw(restorer: Restorer, source: Path, quality: int, target: Path) -> None:
+def draw(restorer: Restorer, source: Source, quality: int, target: Path) -> None:
     """Draw an image and its JPEG at ``quality`` through both encoders: the features' channel mean, and where they differ.
 
     Rows: the file, its compressed version, their distance; columns: pixels, E_ci, E_cs. One colour scale per encoder, and
     one for both maps of cosine distances per position. The titles of the last row give the distance's mean.
 
-    Raises:
-        ImageError: the file cannot be read.
+    ``source`` is an image as ``restorer.open`` gives it.
     """
-    opened = images.open_image(source)
-    known = codec.header_quality(opened)
-    image = images.Pixels.of(opened, str(source)).rgb
+    name, known, image = Path(source.name).name, source.quality, as_array(source.rgb)
     compressed = codec.compress(image, codec.check_quality(quality))
     before, after = feature_maps(restorer, image), feature_maps(restorer, compressed)
     rows, columns = (-(-side // DAGN.stride) * DAGN.stride for side in image.shape[:2])  # the encoders see the padded image
     figure = Figure(figsize=(9, 9 * rows / columns + 0.6), layout="constrained")
     axes = figure.subplots(3, 3)
     axes[0, 0].imshow(image)
-    axes[0, 0].set_title(f"{source.name}, JPEG of QF {known.value}" if known else source.name)
+    axes[0, 0].set_title(f"{name}, JPEG of QF {known.value}" if known else name)
     axes[1, 0].imshow(compressed)
     axes[1, 0].set_title(f"compressed at QF {quality}")
     difference = np.abs(image.astype(int) - compressed).mean(2)

@@ -41,7 +41,7 @@ class System:
     encoder: SideInformationEncoder | None = None
 
 
-def systems(model: str | Path, pairs: Sequence[tuple[str, str]], dtype: str = "auto") -> list[System]:
+def systems(model: str | Path, pairs: Sequence[tuple[str | Path, str | Path]], dtype: str = "auto") -> list[System]:
     """JPEG, JPEG restored by ``model``, then one for each (model, weights); without any, for each of the shipped weights.
 
     Raises:
@@ -50,7 +50,8 @@ def systems(model: str | Path, pairs: Sequence[tuple[str, str]], dtype: str = "a
     """
     bare = Restorer(model, max_quality=None, dtype=dtype, side_information=False)
     found = [System("JPEG"), System(f"JPEG + {models.get(model).name}", bare)]
-    named = list(pairs) or [(model, path) for path in sorted(adapter.FOLDER.glob("*.safetensors"))]
+    named: list[tuple[str | Path, str | Path]] = list(pairs)
+    named = named or [(model, path) for path in sorted(adapter.FOLDER.glob("*.safetensors"))]
     for trained_with, path in named:
         if not pairs and adapter.load(path).trunk != bare.fingerprint:
             continue
@@ -140,7 +141,7 @@ def times(chosen: Sequence[System], side: int = SIDE, runs: int = 7) -> list[dic
     image = tile.repeat(8, 0).repeat(8, 1)
     rows = []
     for system in chosen:
-        if system.encoder is None:
+        if system.encoder is None or system.restorer is None:
             continue
         weights = system.encoder.adapter
         jpeg = codec.encode(image, 10)
@@ -181,8 +182,8 @@ def markdown(rows: Sequence[dict], compared: Sequence[dict], timed: Sequence[dic
     lines = [["bytes of side information, real / estimated", *(f"QF {quality}" for quality in qualities)]]
     for name in names:
         if any(cell[name, qf]["side_bytes"] for qf in qualities):
-            row = (cell[name, qf] for qf in qualities)
-            lines.append([name, *(f"{one['side_bytes']:.0f} / {one['estimated_bytes']:.0f}" for one in row)])
+            here = (cell[name, qf] for qf in qualities)
+            lines.append([name, *(f"{one['side_bytes']:.0f} / {one['estimated_bytes']:.0f}" for one in here)])
     text += [*aligned(lines, numbers_from=1), ""]
     lines = [["against", "system", "BD-rate (%)", "BD-PSNR (dB)"]]
     for row in compared:

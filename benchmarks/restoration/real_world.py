@@ -74,7 +74,9 @@ def examine(
     if inside.left_out:
         print(printable(told_with_examples(f"{folder}: left out", inside.left_out)), file=sys.stderr)
     restorers = load(chosen, device, dtype, engine)
-    rows, crops, failures = [], [], []
+    rows: list[dict] = []
+    crops: list[list[tuple[str, np.ndarray]]] = []
+    failures: list[str] = []
     for path in tqdm(paths, desc=folder.name, unit="image"):
         try:
             picture, info = Pixels.of(open_image(path), str(path)).rgb, header(path)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import os
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagn_pre.cli.extras import needed
-from dagn_pre.errors import ImageWarning, UsageError
+from dagn_pre.errors import UsageError, quiet
 
 if TYPE_CHECKING:
     from dagn_pre.training.adapt import Adapted, Scale
@@ -124,15 +120,6 @@ def of_module(args: argparse.Namespace) -> tuple[dict, None]:
     teacher = {"kind": "module", "function": args.module, "arguments": parse_options(args.module_args)}
     teacher |= {name: getattr(args, name) for name in ("mean", "std", "scale") if getattr(args, name) is not None}
     return teacher, None
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the hosts' prints and warnings, and the training's log, off the console."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("default", ImageWarning)
-        yield
 
 
 def table(found: Adapted) -> list[str]:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ Pairs = list[tuple[Path, Path]]
 
 def add_arguments(parser: argparse.ArgumentParser, new_suffix: bool = True) -> None:
     """The arguments that every command from files to files has; ``new_suffix``: of those that write another format."""
-    parser.add_argument("source", type=Path, metavar="SRC", help="an image or a folder")
+    parser.add_argument("sources", nargs="+", type=Path, metavar="SRC", help="images and folders")
     parser.add_argument("target", type=Path, metavar="DST", help="a file if SRC is one, else a folder; sub-folders are kept")
     parser.add_argument("--overwrite", action="store_true", help="write outputs that exist already anew")
     if new_suffix:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser, new_suffix: bool = True) -> N
 
 
 @dataclass(frozen=True)
-class Plan:
+class Batch:
     """What a command is going to do: (input, output) pairs, and what of the folder it leaves out, by reason."""
 
     pairs: Pairs
@@ -47,16 +47,18 @@ def exchanged(suffix: str, full_names: bool) -> Callable[[Path], str]:
 
 
 def plan(
-    source: Path,
+    sources: Sequence[Path],
     target: Path,
     name: Callable[[Path], str],
     writable: tuple[str, ...],
     readable: frozenset[str] = SUFFIXES,
-) -> Plan:
+) -> Batch:
     """Every output, known and checked before anything is written.
 
     Args:
-        name: of the output in a folder, by its input alone: which other files are there does not matter.
+        sources: images and folders; those that a folder holds keep their place below it.
+        target: a file, where the one source is one; else a folder.
+        name: of an output in a folder, by its input alone: which other files are there does not matter.
         writable: the suffixes that a single output may have.
         readable: suffixes of a folder's inputs.
 
@@ -64,26 +66,43 @@ def plan(
         UsageError: no such input, a folder without images, a target of the other kind or of a suffix not in ``writable``, two
             inputs with one output, an output that would replace an input or be an input of the next run.
     """
-    if source.is_file():
-        if target.is_dir():
-            target = target / name(source)
-        elif target.suffix.lower() not in writable:
+    for source in sources:
+        if not source.is_file() and not source.is_dir():
+            raise UsageError(f"{source}: no such file or folder")
+    several = len(sources) > 1
+    if not several and sources[0].is_file() and not target.is_dir():
+        if target.suffix.lower() not in writable:
             raise UsageError(f"{target}: give a folder that exists, or a file ending in {', '.join(writable)}")
-        return Plan(_checked([(source, target)]))
-    if not source.is_dir():
-        raise UsageError(f"{source}: no such file or folder")
+        return Batch(_checked([(sources[0], target)]))
+    if several and not target.is_dir() and (target.exists() or target.suffix.lower() in writable):
+        raise UsageError(f"{target}: several inputs need a folder, as the last argument")
     if target.is_file():
-        raise UsageError(f"{target} is a file, but {source} is a folder")
-    root, found = source.resolve(), search(source, readable)
-    written_here = root in target.resolve().parents  # what an earlier run wrote is no input
-    inputs = [path for path in found.paths if not written_here or target.resolve() not in path.resolve().parents]
-    if not inputs:
-        raise UsageError(f"{source}: no images in it ({', '.join(sorted(readable))})")
-    pairs = [(path, target / path.parent.relative_to(source) / name(path)) for path in inputs]
+        raise UsageError(f"{target} is a file, but {sources[0]} is a folder")
+    pairs: Pairs = []
+    left_out: defaultdict[str, tuple[Path, ...]] = defaultdict(tuple)
+    others: dict[Path, Path] = {}  # folders of inputs in which no output may lie
+    for source in sources:
+        if source.is_file():
+            pairs.append((source, target / name(source)))
+            continue
+        found = search(source, readable)
+        inputs = list(found.paths)
+        if source.resolve() in target.resolve().parents:  # what an earlier run wrote is no input
+            inputs = [path for path in found.paths if target.resolve() not in path.resolve().parents]
+        else:
+            others[source.resolve()] = source
+        if not inputs:
+            raise UsageError(f"{source}: no images in it ({', '.join(sorted(readable))})")
+        pairs += [(path, target / path.parent.relative_to(source) / name(path)) for path in inputs]
+        for reason, paths in found.left_out.items():
+            left_out[reason] += paths
     for path, output in pairs:
-        if not written_here and root in _resolved(output).parents:
-            raise UsageError(f"{path} would be written to {output}, among the inputs of {source}: choose a folder outside it")
-    return Plan(_checked(pairs), found.left_out)
+        for root in _resolved(output).parents:
+            if root in others:
+                raise UsageError(
+                    f"{path} would be written to {output}, among the inputs of {others[root]}: choose a folder outside it"
+                )
+    return Batch(_checked(pairs), dict(left_out))
 
 
 def _resolved(path: Path) -> Path:
@@ -92,16 +111,20 @@ def _resolved(path: Path) -> Path:
 
 
 def _checked(pairs: Pairs) -> Pairs:
-    """The pairs, if each output is one input's alone, and no input."""
+    """The pairs, if each output is one input's alone, and no input; an input that was given twice is one."""
     owners: dict[Path, Path] = {}
+    once: Pairs = []
     for source, target in pairs:
         if target.exists() and os.path.samefile(source, target):
             raise UsageError(f"{source}: input and output are the same file")
         if target.is_dir():
             raise UsageError(f"{source} would be written to {target}, which is a folder")
         other = owners.setdefault(_resolved(target), source)
-        if other is not source:
-            raise UsageError(f"{other} and {source} would both be written to {target}: rename one, or give --full-names")
+        if other is source:
+            once.append((source, target))
+        elif _resolved(other) != _resolved(source):
+            remedy = "rename one" if other.name == source.name else "rename one, or give --full-names"
+            raise UsageError(f"{other} and {source} would both be written to {target}: {remedy}")
     inputs = {_resolved(source): source for source, _ in pairs}
     for target, source in owners.items():
         if target in inputs:
@@ -109,7 +132,7 @@ def _checked(pairs: Pairs) -> Pairs:
         for folder in target.parents:
             if folder in owners:
                 raise UsageError(f"{owners[folder]} would be written to {folder}, where {source} needs a folder")
-    return pairs
+    return once
 
 
 @dataclass(frozen=True)
@@ -120,7 +143,7 @@ class Done:
     lost: tuple[str, ...] = ()
 
 
-def run(planned: Plan, work: Callable[[Path, Path], Done], overwrite: bool) -> int:
+def run(planned: Batch, work: Callable[[Path, Path], Done], overwrite: bool) -> int:
     """Call ``work(input, output)`` for each pair, skipping outputs that exist; a bad file is reported and the others go on.
 
     What could not be kept, and what was left out, is said in the summary, once.

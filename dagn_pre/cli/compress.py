@@ -15,10 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     batch.add_arguments(parser)
     parser.add_argument("--qf", type=int, required=True, help="quality factor, 1..100")
     parser.add_argument("--subsampling", default="4:2:0", help="of the chroma: 4:4:4, 4:2:2 or 4:2:0")
-    parser.add_argument("--side-info", action="store_true", help="add what lets dagn-pre restore it better; others skip it")
-    parser.add_argument("--lambda", dest="lambda_rate", type=float, metavar="L", help="of --side-info: higher is smaller")
-    parser.add_argument("--model", help="of --side-info: the restorer that it is for (default: dagn-s-psnr)")
-    parser.add_argument("--side-weights", type=Path, metavar="F", help="of --side-info: weights of your own instead")
+    parser.add_argument("--side-information", action="store_true", help="add what lets dagn-pre restore it better")
+    parser.add_argument(
+        "--lambda", dest="lambda_rate", type=float, metavar="L", help="of --side-information: higher is smaller"
+    )
+    parser.add_argument("--model", help="of --side-information: the restorer that it is for (default: dagn-s-psnr)")
+    parser.add_argument("--side-weights", type=Path, metavar="F", help="of --side-information: weights of your own instead")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,14 +33,14 @@ def run(options: argparse.Namespace) -> int:
     codec.check_quality(options.qf)
     codec.check_subsampling(options.subsampling)
     encode = codec.encode
-    if options.side_info:
+    if options.side_information:
         from dagn_pre.side_information import SideInformationEncoder, adapter
 
         encode = SideInformationEncoder(options.model or adapter.TRUNK, options.lambda_rate, options.side_weights).encode
     elif (options.lambda_rate, options.model, options.side_weights) != (None, None, None):
-        raise UsageError("--lambda, --model and --side-weights are about --side-info, which is not given")
+        raise UsageError("--lambda, --model and --side-weights are about --side-information, which is not given")
 
-    planned = batch.plan(options.source, options.target, batch.exchanged(".jpg", options.full_names), JPEG_SUFFIXES)
+    planned = batch.plan(options.sources, options.target, batch.exchanged(".jpg", options.full_names), JPEG_SUFFIXES)
 
     def work(source: Path, target: Path) -> batch.Done:
         image = open_image(source)

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from dagn_pre import codec
     from dagn_pre.cli import batch
     from dagn_pre.errors import UsageError, printable
-    from dagn_pre.images import header, report_failure, search, told_with_examples
+    from dagn_pre.images import Header, open_image, report_failure, search, told_with_examples
     from dagn_pre.restorer import Restorer
     from dagn_pre.side_information import adapter
 
@@ -48,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"{other} and {path} would both be drawn to {drawing}: give them in two calls")
 
     def describe(path: Path) -> dict:
-        info = header(path)
+        opened = open_image(path)
+        info = Header.of(opened, str(path))
+        source = restorer.open(opened, str(path))
         distance = info.quality.distance if info.quality else None
         row = {
             "file": str(path),
@@ -60,13 +62,13 @@ def run(options: argparse.Namespace) -> int:
             "header_quality": info.quality.value if info.quality else None,
             "standard_tables": info.quality.standard if info.quality else None,
             "table_distance": round(distance, 3) if distance is not None else None,
-            "blind_quality": restorer.estimate_quality(path, blind=True).value,
-            "restored": restorer.restored_before(path),
-            "side_information": adapter.describe(path, known),
+            "blind_quality": restorer.estimate_quality(source, blind=True).value,
+            "restored": restorer.restored_before(source),
+            "side_information": adapter.describe(opened, path, known),
         }
         if features:
             row["features"] = str(drawings[path])
-            features.draw(restorer, path, options.qf, drawings[path])
+            features.draw(restorer, source, options.qf, drawings[path])
         return row
 
     rows, failed = [], 0
@@ -91,7 +93,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _drawing_room():
-    
     with needed("inspect --features", "matplotlib", "benchmarks"):
         from dagn_pre.benchmarks.restoration import features
     return features

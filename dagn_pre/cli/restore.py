@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
+from typing import Any
 
 from dagn_pre.cli import batch
 from dagn_pre.cli.arguments import max_quality
@@ -49,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--again", action="store_true", help="restore also what says that dagn-pre has restored it")
     side = parser.add_mutually_exclusive_group()
     side.add_argument("--side-weights", type=Path, metavar="F", help="weights of your own for the files' side information")
-    side.add_argument("--no-side-info", action="store_true", help="ignore the files' side information")
+    side.add_argument("--no-side-information", action="store_true", help="ignore the files' side information")
     parser.add_argument("--strength", type=float, default=1.0, help="0..1, scales the correction")
     parser.add_argument("--tile", type=int, help="side of the tiles; 0 never tiles; default: tiles large images")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
@@ -59,36 +61,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dagn_pre import images, models
-    from dagn_pre.errors import ImageError
+    from dagn_pre.errors import ImageError, ImageWarning
     from dagn_pre.metadata import Metadata, is_marked, orientation
     from dagn_pre.restorer import Restorer
     from dagn_pre.side_information import adapter
 
     name = batch.exchanged(f".{options.format}", options.full_names)
-    planned = batch.plan(options.source, options.target, name, images.WRITABLE_SUFFIXES)
+    planned = batch.plan(options.sources, options.target, name, images.WRITABLE_SUFFIXES)
     options.model = options.model or models.FOR[options.viewer]
     names = ("model", "device", "max_quality", "strength", "tile", "dtype", "engine", "strict", "assume_tables", "strict_files")
-    side = options.side_weights or not options.no_side_info
+    side = options.side_weights or not options.no_side_information
     settings = {name: getattr(options, name) for name in (*names, "again")}
     restorer = Restorer(**settings, assume_quality=options.assume_quality, side_information=side)
 
     def work(source: Path, target: Path) -> batch.Done:
         image = images.open_image(source)
         image.filename = str(source)  # errors name it
-        restored = restorer(image)
-        restored_at_all, before = restored is not image, False
-        if not restored_at_all:  # untouched: write the kind that a restored one would have
+        outcome: Any = restorer.restore(image)  # whose image is one of PIL's, too
+        for note in outcome.notes:
+            warnings.warn(note, ImageWarning, stacklevel=1)
+        restored, before = outcome.image, False
+        if not outcome.restored:  # write the kind that a restored one would have
             pixels = images.Pixels.of(image, str(source))
             restored, before = pixels.rebuild(pixels.rgb), is_marked(image, pixels.rgb)
         if "A" in restored.mode and images.FORMATS[target.suffix.lower()] in images.OPAQUE:
             raise ImageError(f"{source}: has an alpha channel, which {target.suffix} cannot hold; choose another format")
         upright = images.turned(restored, orientation(image))
-        lost = images.save(upright, target, Metadata.of(image).upright(), mark=restored_at_all or before)
+        lost = images.save(upright, target, Metadata.of(image).upright(), mark=outcome.restored or before)
         if before:
             return batch.Done("written as they are (restored before; --again to restore again)", lost)
-        used = restored_at_all and not options.no_side_info and adapter.carries(image)
-        side = adapter.describe(source, restorer.adapters) if used else None
-        how = side and (" without the side information it has" if side["error"] else " with side information")
-        return batch.Done(f"written{how or ''}", lost)
+        if outcome.restored and outcome.side is not None:
+            return batch.Done("written with side information", lost)
+        left = outcome.restored and not options.no_side_information and adapter.carries(image)
+        return batch.Done("written without the side information it has" if left else "written", lost)
 
     return batch.run(planned, work, options.overwrite)

@@ -26,5 +26,5 @@ def run(options: argparse.Namespace) -> int:
 
     # Names stay, and other formats have nothing to strip.
     readable = frozenset(JPEG_SUFFIXES)
-    planned = batch.plan(options.source, options.target, lambda path: path.name, JPEG_SUFFIXES, readable)
+    planned = batch.plan(options.sources, options.target, lambda path: path.name, JPEG_SUFFIXES, readable)
     return batch.run(planned, work, options.overwrite)

@@ -25,12 +25,12 @@ def network(model: str | Path | NetworkConfig) -> nn.Module:
         return architectures.counted(model)
     known = get(model)
     config = known.config
-    if config is not None and known.weights.is_file():
-        config = weights.read_metadata(known.weights).config
+    if config is not None and known.files():
+        config = weights.read_metadata(known.file).config
     if config is not None:
         return architectures.counted(config)
     with torch.device("cpu"):  # other makers' constructors and loaders read numbers out of tensors
-        return (known.network or known.build)()
+        return known.built() if known.network is None else known.network()
 
 
 def cost(model: str | Path | NetworkConfig, side: int = 512) -> tuple[int, int]:

@@ -16,7 +16,7 @@ def has_quality(path: Path) -> bool:
 def quality_files(template: Path) -> dict[int, Path]:
     """{QF: file} of the files that a path with ``{qf}`` in its name stands for, by rising QF; WeightsError for two of one."""
     pattern = re.compile(r"(\d{1,3})".join(map(re.escape, template.name.split("{qf}", 1))))
-    found = {}
+    found: dict[int, Path] = {}
     for path in template.parent.glob("*") if template.parent.is_dir() else ():
         match = pattern.fullmatch(path.name)
         if match and 1 <= int(match[1]) <= 100:

@@ -65,6 +65,19 @@ class Model:
             return list(quality_files(self.weights).values())
         return [self.weights] if self.weights.is_file() else []
 
+    @property
+    def file(self) -> Path:
+        """The weights; raises WeightsError for a model without."""
+        if self.weights is None:
+            raise WeightsError(f"model {self.name!r} has no weights file")
+        return self.weights
+
+    def built(self) -> RestorationModel:
+        """What ``build`` makes; raises TypeError where there is none."""
+        if self.build is None:
+            raise TypeError("it has neither config nor build")
+        return self.build()
+
     def ready(self) -> bool:
         """Whether it can restore now: its weights are here, or it needs none."""
         return self.weights is None or bool(self.files())
@@ -177,11 +190,12 @@ def load(model: str | Path) -> Loaded:
     """
     known = get(model)
     if known.config is not None:
-        found, metadata = weights.load(known.weights)
+        found, metadata = weights.load(known.file)
+        assert isinstance(found, RestorationModel)  # `get` refuses side information
         return Loaded(found, metadata.card)
     known.check_ready()
     try:
-        built = known.build()
+        built = known.built()
         if not isinstance(built, RestorationModel):
             raise TypeError(f"its build gives a {type(built).__name__}, not a RestorationModel")
         if (built.needs == "file") != (known.needs == "file"):
@@ -201,15 +215,15 @@ def fingerprint(model: str | Path) -> str:
     """
     known = get(model)
     if known.config is not None:
-        weights.read_metadata(known.weights)
-        return _sha256(known.weights)
+        weights.read_metadata(known.file)
+        return _sha256(known.file)
     known.check_ready()
     if str(model) in _registry:
         parts = [known.name, known.version, *map(_sha256, known.files())]
     elif known.per_quality:
-        parts = ["per QF", *(f"{quality}: {_sha256(path)}" for quality, path in quality_files(known.weights).items())]
+        parts = ["per QF", *(f"{quality}: {_sha256(path)}" for quality, path in quality_files(known.file).items())]
     else:
-        parts = ["of another maker", _sha256(known.weights)]
+        parts = ["of another maker", _sha256(known.file)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -30,7 +30,7 @@ class PerQuality(RestorationModel):
         self.stride = max(model.stride for model in each)
         self.receptive_radius = max(model.receptive_radius for model in each)
         self.tiles, self.autocast = all(model.tiles for model in each), all(model.autocast for model in each)
-        self.half = all(model.half for model in each)
+        self.float16 = all(model.float16 for model in each)
 
     def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> list[tuple[RestorationModel, Any]]:
         """One model and its guidance for each image."""

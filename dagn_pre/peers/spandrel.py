@@ -44,7 +44,7 @@ class SpandrelModel(RestorationModel):
         self.network = descriptor.model
         self._descriptor = descriptor  # pads to what the network asks for, and calls it as it wants to be called
         self.grey = descriptor.input_channels == 1
-        self.autocast, self.half = descriptor.supports_bfloat16, descriptor.supports_half
+        self.autocast, self.float16 = descriptor.supports_bfloat16, descriptor.supports_half
 
     def restore(self, x: Tensor, guidance: None) -> Tensor:
         images = x.flatten(0, 1)[:, None] if self.grey else x

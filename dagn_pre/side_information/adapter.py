@@ -54,11 +54,12 @@ class Adapter:
         """(B, rows, columns) symbols -> what the restorer's ``condition`` takes, float32 on that device."""
         with torch.autocast("cpu", enabled=False):
             maps = self.network.maps(torch.from_numpy(symbols))
-        return [tuple(part if part is None else part.to(device) for part in pair) for pair in maps]
+        return [(factor.to(device), None if shift is None else shift.to(device)) for factor, shift in maps]
 
     def message(self, symbols: np.ndarray) -> Message:
         """(rows, columns) integers of 0..15 -> what a file carries."""
-        return Message(self.identity, *symbols.shape, coder.encode(self.symbol_model, symbols))
+        rows, columns = symbols.shape
+        return Message(self.identity, rows, columns, coder.encode(self.symbol_model, symbols))
 
     def decoded(self, message: Message, height: int, width: int) -> np.ndarray:
         """Inverse of :meth:`message`, (rows, columns) uint8, for an image of that size.
@@ -101,6 +102,7 @@ def identity(path: Path) -> bytes:
 def _load(path: Path, modified: int) -> Adapter:
     card = check_weights(path)
     network, _ = weights.load(path)
+    assert isinstance(network, SideInformation)  # as its card says
     return Adapter(network, identity(path), card["trunk"], float(card["lambda_rate"]))
 
 
@@ -213,8 +215,8 @@ def _opened(jpeg: bytes) -> Image.Image:
         raise SegmentError(f"side information of a file that cannot be opened ({error})") from error
 
 
-def describe(path: str | Path, known: Known) -> dict | None:
-    """What a file's side information says of itself, for people; None where there is none.
+def describe(opened: Image.Image, path: Path, known: Known) -> dict | None:
+    """What the side information of an opened file says of itself, for people; None where there is none.
 
     Returns:
         {"bytes" (of all its segments, markers included), "version", "rows", "columns", "weights" (hexadecimal), "lambda",
@@ -223,20 +225,19 @@ def describe(path: str | Path, known: Known) -> dict | None:
     Raises:
         ImageError: a file that cannot be read.
     """
-    opened = images.open_image(path)
     if not carries(opened):
         return None
     row: dict = dict.fromkeys(("bytes", "version", "rows", "columns", "weights", "lambda", "error"))
     try:
-        jpeg = Path(path).read_bytes()
+        jpeg = path.read_bytes()
         layout = Layout.of(jpeg)
-        row.update(bytes=layout.bytes, version=layout.version)
+        row.update(bytes=layout.size, version=layout.version)
         message = layout.message()
         if message is None:
             raise SegmentError("side information inside another segment")
         row.update(rows=message.rows, columns=message.columns, weights=message.model.hex())
-        adapter, _ = read(jpeg, known, opened.height, opened.width)
-        row["lambda"] = adapter.lambda_rate
+        if (found := read(jpeg, known, opened.height, opened.width)) is not None:
+            row["lambda"] = found[0].lambda_rate
     except SegmentError as error:
         row["error"] = str(error)
     return row

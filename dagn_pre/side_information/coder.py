@@ -14,6 +14,7 @@ import functools
 
 import constriction
 import numpy as np
+from torch import Tensor, nn
 
 from dagn_pre.errors import DagnPreError
 from dagn_pre.networks.side_information import SYMBOLS, ContextModel
@@ -35,6 +36,11 @@ class SymbolError(DagnPreError):
     """Bytes that are no symbols of this model and size."""
 
 
+def _array(parameter: Tensor | nn.Module | None) -> np.ndarray:
+    assert isinstance(parameter, Tensor)  # the context model's layers all have a weight and a bias
+    return parameter.detach().float().numpy()
+
+
 def _fixed(values: np.ndarray, factor: float = 1.0) -> np.ndarray:
     """Floats to integers of FRACTION bits after the point, halves to even."""
     rounded = np.rint(values.astype(np.float64) * (factor * (1 << FRACTION)))
@@ -45,17 +51,17 @@ class SymbolModel:
     """A :class:`ContextModel` in integers: neighbours -> frequencies of the 16 symbols."""
 
     def __init__(self, context: ContextModel) -> None:
-        weight = context.causal.weight.detach().float().numpy()
+        weight = _array(context.causal.weight)
         width = weight.shape[0]
         taps = weight.reshape(width, SYMBOLS, -1)[..., : len(NEIGHBOURS)]
         self.taps = np.zeros((len(NEIGHBOURS), SYMBOLS + 1, width), np.int64)
         self.taps[:, :SYMBOLS] = _fixed(taps).transpose(2, 1, 0)  # OUTSIDE stays zero
-        self.bias = _fixed(context.causal.bias.detach().float().numpy())
+        self.bias = _fixed(_array(context.causal.bias))
         self.layers = []
         for index, layer in enumerate(context.pointwise):
             factor = PER_LN2 if index == len(context.pointwise) - 1 else 1.0  # the last one's logits to base 2
-            matrix = _fixed(layer.weight.detach().float().numpy()[..., 0, 0], factor)
-            self.layers.append((matrix.T.copy(), _fixed(layer.bias.detach().float().numpy(), factor)))
+            matrix = _fixed(_array(layer.weight)[..., 0, 0], factor)
+            self.layers.append((matrix.T.copy(), _fixed(_array(layer.bias), factor)))
 
     def frequencies(self, neighbours: np.ndarray) -> np.ndarray:
         """(n, 12) integers of 0..15, or OUTSIDE -> (n, 16) int64, at least 1 each, rows that sum to TOTAL."""

@@ -78,7 +78,7 @@ class Layout:
         width, height: pixels as stored.
         picture: CRC-32 of everything but SOI and the metadata (APPn, COM): tables, frame header, and all from the first scan.
         parts: data of our segments, after the identifier, in the file's order.
-        bytes: of our segments, markers included.
+        size: of our segments in bytes, markers included.
         insertion: where new ones go: before the first segment that is no metadata.
     """
 
@@ -86,14 +86,16 @@ class Layout:
     height: int
     picture: int
     parts: tuple[bytes, ...]
-    bytes: int
+    size: int
     insertion: int
 
     @classmethod
     def of(cls, jpeg: bytes) -> Layout:
         """Raises SegmentError for what is no JPEG, or has a damaged header."""
         width = height = picture = count = 0
-        insertion, parts, end = None, [], 2
+        insertion: int | None = None
+        parts: list[bytes] = []
+        end = 2
         for segment in _segments(jpeg):
             end = segment.stop
             if _ours(segment):

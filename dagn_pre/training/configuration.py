@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
+import argparse
 import functools
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from dagn_pre import architectures
 from dagn_pre.architectures import ARCHITECTURES
@@ -23,21 +23,21 @@ def shipped() -> list[str]:
 
 
 def parse_options(options: Iterable[str]) -> dict:
-    """["steps=10", "stages.dagn.lr=1e-4", "data=[a, b]"] -> {key: value}; what is no Python literal is a string.
+    """["steps=10", "stages.dagn.lr=1e-4", "data=[a, b]"] -> {key: value}, as mmengine's ``DictAction`` reads them.
 
     Raises:
-        UsageError: an item without ``=``.
+        UsageError: an item without ``=``, or with a bracket that is not closed.
     """
-    values = {}
+    found = argparse.Namespace()
+    read = DictAction([], "options")  # not in the command's own parser, which is built without mmengine
     for option in options:
-        key, sign, text = option.partition("=")
-        if not sign:
+        if "=" not in option:
             raise UsageError(f"--cfg-options takes KEY=VALUE, not {option!r}")
         try:
-            values[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[key] = text
-    return values
+            read(argparse.ArgumentParser(), found, [option])
+        except AssertionError as error:
+            raise UsageError(f"{option}: {error}") from error
+    return getattr(found, "options", {})
 
 
 def read_config(name: str | Path) -> tuple[Config, Path]:

@@ -68,7 +68,7 @@ def _card(state: dict) -> dict:
     }
 
 
-def _restorer(source: str | Path, state: dict) -> RestorationModel:
+def _restorer(source: str | Path, state: dict) -> RestorationModel | SideInformation:
     config = architectures.config(state.get("architecture", "dagn"), state["network"])
     if not isinstance(config, DAGNConfig):
         model = architectures.build(config)

@@ -1,6 +1,5 @@
-"""Photographs to learn from: reduced, so that their own compression is gone, and kept without loss.
-
-    python -m dagn_pre.training.photographs PHOTOS... OUTPUT --by 2
+"""Photographs to learn from: reduced, so that their own compression is gone, and kept without loss
+(``dagn-pre train-data photographs``).
 
 Photographs from the web are JPEGs themselves; reduced by 2, better 3, what is left of their blocks is below notice
 (blockiness 1.29, 1.014 and 1.011 at 1, 1/2 and 1/3 of the size, measured on wallpapers).
@@ -8,16 +7,16 @@ Photographs from the web are JPEGs themselves; reduced by 2, better 3, what is l
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
-from dagn_pre.errors import DagnPreError, ImageError, UsageError
+from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.files import atomic_path
-from dagn_pre.images import Pixels, find_images, open_image
+from dagn_pre.images import Pixels, find_images, open_image, report_failure
 
 
 def reduce(source: Path, output: Path, by: float) -> None:
@@ -32,36 +31,29 @@ def reduce(source: Path, output: Path, by: float) -> None:
         image.resize(size, Image.Resampling.LANCZOS).save(temporary, "WEBP", lossless=True, quality=0, method=0)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Reduce all images below the folders; returns 1 where one could not be read, else 0."""
-    parser = argparse.ArgumentParser(prog=f"python -m {__name__}", description=__doc__.splitlines()[0])
-    parser.add_argument("sources", nargs="+", type=Path, metavar="PHOTOS", help="folders of photographs")
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="a folder; what is there already is left as it is")
-    parser.add_argument("--by", type=float, default=2.0, help="of each side (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    failed = 0
-    try:
-        if not options.by >= 1:
-            raise UsageError(f"--by must be 1 or more, not {options.by}")
-        found = [(folder, path) for folder in options.sources for path in find_images(folder)]
-        if not found:
-            raise UsageError(f"no images in {', '.join(map(str, options.sources))}")
-        for folder, path in tqdm(found, unit="image", disable=not sys.stderr.isatty()):
-            target = options.output / folder.name / path.relative_to(folder).with_suffix(f"{path.suffix}.webp")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                continue
-            try:
-                reduce(path, target, options.by)
-            except ImageError as error:
-                failed += 1
-                print(f"failed: {error}", file=sys.stderr)
-    except DagnPreError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{len(found) - failed} of {len(found)} photographs are in {options.output}")
-    return 1 if failed else 0
+def reduce_all(folders: Sequence[Path], output: Path, by: float) -> tuple[int, list[Path]]:
+    """:func:`reduce` all images below the folders into folders of the same names; what is there already stays as it is.
 
+    Returns:
+        How many images there are, and those that cannot be read; these are named on stderr.
 
-if __name__ == "__main__":
-    sys.exit(main())
+    Raises:
+        UsageError: ``by`` below 1, or no images.
+    """
+    if not by >= 1:
+        raise UsageError(f"--by must be 1 or more, not {by}")
+    found = [(folder, path) for folder in folders for path in find_images(folder)]
+    if not found:
+        raise UsageError(f"no images in {', '.join(map(str, folders))}")
+    failures = []
+    for folder, path in tqdm(found, unit="image", disable=not sys.stderr.isatty()):
+        target = output / folder.name / path.relative_to(folder).with_suffix(f"{path.suffix}.webp")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            continue
+        try:
+            reduce(path, target, by)
+        except ImageError as error:
+            report_failure(path, error)
+            failures.append(path)
+    return len(found), failures

@@ -29,7 +29,7 @@ from dagn_pre import architectures, metrics, weights
 from dagn_pre.errors import UsageError
 from dagn_pre.files import write_atomic
 from dagn_pre.training import checkpoint
-from dagn_pre.training.data import JPEGPairs, StepBatches, ValidationPairs, loader, quality_recipe
+from dagn_pre.training.data import JPEGPairs, StepBatches, ValidationPairs, channels_first, loader, quality_recipe
 from dagn_pre.training.loops import KeepBest, StepLoop, TimedLoop
 from dagn_pre.training.peers import PeerStage
 from dagn_pre.training.processes import join_processes
@@ -74,7 +74,7 @@ class GainMetric(BaseMetric):
     def process(self, data_batch, data_samples) -> None:
         compressed, original, quality = data_batch
         for jpeg, target, qf, restored in zip(compressed, original, quality.tolist(), data_samples):
-            found = self.stage().measures(*(tensor[None].float() / 255 for tensor in (jpeg, target, to_tensor(restored))))
+            found = self.stage().measures(*(tensor[None].float() / 255 for tensor in (jpeg, target, channels_first(restored))))
             jpeg, target = (image.permute(1, 2, 0).numpy() for image in (jpeg, target))
             for name, measure in {"psnr_gain": metrics.psnr, "psnrb_gain": metrics.psnr_b}.items():
                 found[name] = measure(restored, target) - measure(jpeg, target)
@@ -85,11 +85,6 @@ class GainMetric(BaseMetric):
         for name, gain in (item for gains in results for item in gains.items()):
             values.setdefault(name, []).append(gain)
         return {name: float(np.mean(gains)) for name, gains in values.items()}
-
-
-def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) -> (3, H, W), a copy."""
-    return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 
 class StageRunner(Runner):

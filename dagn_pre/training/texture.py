@@ -1,6 +1,5 @@
-"""The teacher that lives on fine texture: a small ResNet, trained from nothing to tell which photograph a crop is of.
-
-    python -m dagn_pre.training.texture --data PHOTOS... --output texture.safetensors
+"""The teacher that lives on fine texture: a small ResNet, trained from nothing to tell which photograph a crop is of
+(``dagn-pre train-data texture``).
 
 ImageNet's networks and detectors look past fine texture; models that were trained on a narrow domain may live on it. A crop of
 64 pixels has little else that tells photographs apart: light, contrast and colour are drawn anew for each. The left 70 % of a
@@ -9,8 +8,6 @@ photograph teach, the rest measures. In a config of stage "semantic": ``dict(kin
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,10 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from dagn_pre.errors import DagnPreError, UsageError, WeightsError
+from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.files import atomic_path
 from dagn_pre.networks.resnet import ResNetEncoder, conv_bn
-from dagn_pre.training.data import load_photographs
 from dagn_pre.training.teachers import Teacher
 from dagn_pre.weights import check_keys
 
@@ -116,6 +112,13 @@ def train(photographs: Sequence[np.ndarray], steps: int, seed: int = 0, progress
     return network, torch.stack(told).mean().item()
 
 
+def save(network: ResNetEncoder, path: str | Path) -> None:
+    """Write the weights, float16, whole or not at all."""
+    state = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file({key: value.contiguous() for key, value in state.items()}, temporary)
+
+
 def teacher(weights: str | Path, layers: Sequence[str] = ("stem", "stages.0", "stages.1", "stages.2")) -> Teacher:
     """The teacher of a file that this module wrote.
 
@@ -126,34 +129,8 @@ def teacher(weights: str | Path, layers: Sequence[str] = ("stem", "stages.0", "s
     try:
         state = load_file(weights)
     except Exception as error:  # safetensors' own kinds, and the system's
-        raise WeightsError(f"{weights}: cannot be read ({error}); python -m {__name__} makes one") from error
+        raise WeightsError(f"{weights}: cannot be read ({error}); dagn-pre train-data texture makes one") from error
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     check_keys(network.state_dict(), state, str(weights))
     network.load_state_dict(state)
     return Teacher(network, layers, [MEAN] * 3, [STD] * 3)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog=f"python -m {__name__}", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", required=True, metavar="DIR", help="folders of photographs")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
-    parser.add_argument(
-        "--steps", type=int, default=1600, help="of 64 crops each (default: %(default)s, six minutes of a core)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    try:
-        photographs, skipped = load_photographs(options.data, SMALLEST)
-        network, told = train(photographs, options.steps, options.seed, progress=True)
-    except DagnPreError as error:
-        print(error, file=sys.stderr)
-        return 1
-    state = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
-    with atomic_path(options.output) as temporary:
-        save_file({key: value.contiguous() for key, value in state.items()}, temporary)
-    print(f"{len(photographs)} photographs, {len(skipped)} left out; of held-out crops {told:.0%} are told")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

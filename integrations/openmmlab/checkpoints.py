@@ -131,8 +131,9 @@ def load(model: torch.nn.Module, path: Path, classes: Sequence[str] | None = Non
         unexpected = [key for key in found if key not in wanted and not key.startswith("ema_")]
         parts = [first("missing", missing), first("unexpected", unexpected)]
         parts.append(first("of other shapes", [shape(key, found[key], wanted[key]) for key in shapes]))
-        count = classes and not missing and head_classes(found, wanted, shapes, len(classes))
-        words = f"the checkpoint knows {count} classes, the config {len(classes)}" if count else "it is of another model"
+        words = "it is of another model"
+        if classes and not missing and (count := head_classes(found, wanted, shapes, len(classes))):
+            words = f"the checkpoint knows {count} classes, the config {len(classes)}"
         raise WeightsError(
             f"checkpoint {path} does not fit {type(model).__name__}: {words} ({'; '.join(filter(None, parts))}); "
             "give the config it was trained with"

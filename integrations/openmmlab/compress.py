@@ -33,7 +33,7 @@ class JPEGCompress(BaseTransform):
             missing, None for none. Encoding is not slower than reading: it is for evidence, and for the same bytes
             with another version of the encoder.
         cache_size: the folder's bound, bytes or such as "10GB" or "500 MB".
-        side_info: add side information to the JPEG, for DAGNRestore to find (:mod:`dagn_pre.side_information`).
+        side_information: add side information to the JPEG, for DAGNRestore to find (:mod:`dagn_pre.side_information`).
         side_model, side_lambda, side_weights: as ``model``, ``lambda_rate`` and ``weights`` of ``SideInformationEncoder``.
 
     Raises:
@@ -49,7 +49,7 @@ class JPEGCompress(BaseTransform):
         prob: float = 1.0,
         cache_dir: str | None = None,
         cache_size: int | str = "10GB",
-        side_info: bool = False,
+        side_information: bool = False,
         side_model: str = adapter.TRUNK,
         side_lambda: float | None = None,
         side_weights: str | None = None,
@@ -65,11 +65,11 @@ class JPEGCompress(BaseTransform):
         self.cache_dir, self.cache_size = cache_dir, cache_size
         cache.parse_size(cache_size)  # also where there is no folder yet
         self.cache = None if cache_dir is None else cache.Cache(cache_dir, cache_size)
-        self.side = (side_model, side_lambda, side_weights) if side_info else None
+        self.side = (side_model, side_lambda, side_weights) if side_information else None
         if self.side:
             side_encoder(*self.side)
         elif side_lambda is not None or side_weights is not None or side_model != adapter.TRUNK:
-            raise UsageError("side_model, side_lambda and side_weights are about side_info, which is off")
+            raise UsageError("side_model, side_lambda and side_weights are about side_information, which is off")
 
     @cache_randomness
     def draw(self) -> int | None:
@@ -108,7 +108,7 @@ class JPEGCompress(BaseTransform):
     def __repr__(self) -> str:
         quality = self.low if self.low == self.high else (self.low, self.high)
         cached = "" if self.cache is None else f", cache_dir={str(self.cache_dir)!r}, cache_size={self.cache_size!r}"
-        side = f", side_info={self.side}" if self.side else ""
+        side = f", side_information={self.side}" if self.side else ""
         return f"JPEGCompress(quality={quality}, subsampling={self.subsampling!r}, prob={self.prob}{side}{cached})"
 
 

@@ -8,6 +8,7 @@ stand-in of the same size, notes what it did to the pixels, and leaves the image
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -146,4 +147,4 @@ def flip(image: Tensor, direction: str) -> Tensor:
     return image.flip({"horizontal": (2,), "vertical": (1,), "diagonal": (1, 2)}[direction])
 
 
-STEPS = {"resize": resize, "pad": pad, "flip": flip}
+STEPS: dict[str, Callable[..., Tensor]] = {"resize": resize, "pad": pad, "flip": flip}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.logging import print_log
@@ -17,12 +18,17 @@ from torch import Tensor, nn
 from dagn_pre.errors import UsageError
 from dagn_pre.integrations.openmmlab.deferred import KEY, replay
 from dagn_pre.options import check_options
-from dagn_pre.restorer import shared_restorer
+from dagn_pre.restorer import restorer_on
+
+if TYPE_CHECKING:
+    from mmengine.model import BaseDataPreprocessor as _Host
+else:
+    _Host = object
 
 HOMES = {"DAGNDetDataPreprocessor": "det_preprocessor", "DAGNSegDataPreProcessor": "seg_preprocessor"}
 
 
-class Restoring:
+class Restoring(_Host):
     """What both add to their host's preprocessor, which stands behind this class among their bases.
 
     Images that the pipeline hands over by :class:`DAGNDefer` steps, (3, H, W) uint8 BGR at original resolution, are restored
@@ -30,7 +36,7 @@ class Restoring:
     normalises, pads and stacks them. Other images pass as they came: so a training pipeline without DAGNDefer trains as
     before. Each restored sample's metainfo gains ``dagn_restored``, False where its quality needed nothing.
 
-    The networks are the process's shared ones, of :func:`dagn_pre.restorer.shared_restorer`: no part of the model, its
+    The networks are the process's shared ones, of :func:`dagn_pre.restorer.restorer_on`: no part of the model, its
     parameters, state dict or copies.
     """
 
@@ -43,9 +49,10 @@ class Restoring:
             raise UsageError("restorer takes no device in a preprocessor: it restores where the model is; leave it out")
         if not isinstance(self.restorer_options.get("side_information", True), bool):
             raise UsageError("side information is in files, and a preprocessor has tensors: use the transform")
-        checked = check_options(**self.restorer_options)
-        if checked.needs_file:
-            raise UsageError(f"model {str(checked.model)!r} works on files, and a preprocessor has tensors: use the transform")
+        self.checked = check_options(**self.restorer_options)
+        if self.checked.needs_file:
+            name = str(self.checked.model)
+            raise UsageError(f"model {name!r} works on files, and a preprocessor has tensors: use the transform")
         self.last: tuple[list[Tensor], list, list[Tensor]] | None = None  # images, hints, restored
         self.warned = False
 
@@ -76,7 +83,7 @@ class Restoring:
             same = known == hints and [one.device for one in before] == [one.device for one in images]
             if same and all(map(torch.equal, before, images)):
                 return [new if old is kept else kept for new, old, kept in zip(images, before, restored)]
-        restorer = shared_restorer(**self.restorer_options, device=str(images[0].device))
+        restorer = restorer_on(str(images[0].device), self.checked)
         restored = restorer(images, known_quality=hints, channel_order="bgr")
         self.last = None if training else (images, hints, restored)
         return restored

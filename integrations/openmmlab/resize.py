@@ -51,6 +51,6 @@ def taps(old: int, new: int, device: torch.device, hold_border: bool) -> tuple[T
     first = first.long()
     if hold_border:
         far[(first < 0) | (first >= old - 1)] = 0
-    weights = [(weight * (1 << WEIGHT_BITS)).round().to(torch.int32)[:, None, None] for weight in (1 - far, far)]
-    indices = [index.clamp(0, old - 1) for index in (first, first + 1)]
-    return tuple(tensor.to(device) for tensor in (*indices, *weights))
+    near, far = ((weight * (1 << WEIGHT_BITS)).round().to(torch.int32)[:, None, None] for weight in (1 - far, far))
+    first, second = (index.clamp(0, old - 1) for index in (first, first + 1))
+    return first.to(device), second.to(device), near.to(device), far.to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
@@ -44,7 +45,7 @@ class DAGNRestore(RestoringStep, BaseTransform):
 
     def __init__(
         self,
-        model: str = Options.model,
+        model: str | Path = Options.model,
         *,
         on_error: str = "raise",
         backend_args: dict | None = None,

@@ -39,8 +39,8 @@ class Features(nn.Module):
 
     def trunk(self, x: Tensor) -> object:
         """What the heads work on."""
-        found = self.backbone(x)
-        return self.neck(found) if hasattr(self, "neck") else found
+        found = self.get_submodule("backbone")(x)
+        return self.get_submodule("neck")(found) if hasattr(self, "neck") else found
 
     def heads(self) -> list[str]:
         return [name for name in HEADS if hasattr(self, name)]
@@ -173,7 +173,7 @@ def test_scale(cfg: Config, sizes: Sequence[tuple[int, int]]) -> float:
     return 1.0
 
 
-def steps(pipeline: Sequence) -> Iterator[dict]:
+def steps(pipeline: Sequence) -> Iterator[Mapping]:
     """A pipeline's steps, and those inside of them."""
     for step in pipeline:
         if isinstance(step, Mapping):

@@ -11,7 +11,9 @@ with any version of torch.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 
@@ -51,7 +53,7 @@ class Ignored:
         pass
 
 
-def stand_ins() -> list[type]:
+def stand_ins() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """An inert class for each name of ``RECORDS``, called as it is: torch goes by ``__module__`` and ``__qualname__``."""
     return [type(name, (Ignored,), {"__module__": module}) for module, names in RECORDS.items() for name in names]
 

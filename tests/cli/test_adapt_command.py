@@ -10,7 +10,9 @@ import pytest
 
 from dagn_pre import models
 from dagn_pre.cli.main import main
-from tests.training import runs
+from tests.support import write_photographs
+
+pytestmark = pytest.mark.openmmlab  # dagn_pre.training, which the command imports when it runs
 
 QUICK = ["--cfg-options", "workers=0", "batch=2", "patch=48", "validation_size=48"]
 TOY = ["--module", "tests.training.toys:scoring"]
@@ -19,7 +21,7 @@ TOY = ["--module", "tests.training.toys:scoring"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Eight small photographs."""
-    return runs.write_photographs(tmp_path_factory.mktemp("domain"), 8, noise=9)
+    return write_photographs(tmp_path_factory.mktemp("domain"), 8, noise=9)
 
 
 @pytest.fixture

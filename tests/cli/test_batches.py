@@ -22,8 +22,7 @@ from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError, failure, printable
 from dagn_pre.files import atomic_path, write_atomic
 from dagn_pre.metadata import Metadata
-from tests import odd_files
-from tests.conftest import photograph
+from tests.support import odd_files, photograph
 
 
 @pytest.fixture
@@ -111,7 +110,7 @@ def test_an_exception_of_any_kind_is_one_bad_file(tmp_path, capsys, error):
             raise error
         return batch.Done()
 
-    assert batch.run(batch.Plan(pairs), work, False) == 1
+    assert batch.run(batch.Batch(pairs), work, False) == 1
     captured = capsys.readouterr()
     assert "2 written" in captured.out and f"failed: {tmp_path / 'b'}: {type(error).__name__}" in captured.err
 
@@ -223,6 +222,57 @@ def test_an_output_folder_among_the_inputs_is_no_input(tmp_path, restore, capsys
         assert restore(folder, folder / "restored") == 0
         assert files(folder) == {"a.jpg", "b.jpg", "restored/a.png", "restored/b.png"}
     assert "2 skipped" in capsys.readouterr().out
+
+
+def test_inspect_opens_and_decodes_a_file_once(tmp_path, model, monkeypatch, capsys):
+    (tmp_path / "a.jpg").write_bytes(GOOD)
+    calls = []
+    for owner, name in ((images, "open_image"), (images.Pixels, "of")):
+        call = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, name=name, call=call: calls.append(name) or call(*given))
+    words = ["inspect", str(tmp_path / "a.jpg"), "--features", "-o", str(tmp_path), *model]
+    assert main(words) == 0 and calls == ["open_image", "of"]
+
+
+# -- several sources ------------------------------------------------------------------------------------------------------
+
+
+def test_files_and_folders_together(tmp_path, restore, capsys):
+    """Each input once, though it is named twice; what a folder holds keeps its place below it."""
+    filled(tmp_path, dict.fromkeys(("a.jpg", "x/b.jpg", "x/sub/c.jpg", "y/sub/d.jpg", "x/no.txt", "y/no.txt"), GOOD))
+    sources = [tmp_path / name for name in ("a.jpg", "x", "y", "x/b.jpg", "x/../a.jpg")]
+    assert restore(*sources, tmp_path / "out") == 0
+    assert files(tmp_path / "out") == {"a.png", "b.png", "sub/c.png", "sub/d.png"}
+    printed = capsys.readouterr().out
+    assert "4 written" in printed and "files of other formats (2:" in printed
+    assert main(["compress", *map(str, sources), str(tmp_path / "jpegs"), "--qf", "10"]) == 0
+    assert main(["strip", *map(str, sources), str(tmp_path / "plain")]) == 0
+    assert files(tmp_path / "jpegs") == files(tmp_path / "plain") == {"a.jpg", "b.jpg", "sub/c.jpg", "sub/d.jpg"}
+
+
+@pytest.mark.parametrize("sources", [("a.jpg", "x/a.jpg"), ("x", "a.jpg"), ("x", "y"), ("y/a.png", "x")], ids=str)
+def test_a_clash_of_two_sources_names_both_before_anything_is_written(tmp_path, restore, sources, capsys):
+    filled(tmp_path, {"a.jpg": GOOD, "x/a.jpg": GOOD, "y/a.png": GOOD, "z.jpg": GOOD})
+    assert restore(tmp_path / "z.jpg", *(tmp_path / name for name in sources), tmp_path / "out", "--overwrite") == 2
+    error = capsys.readouterr().err
+    first, second = (tmp_path / {"x": "x/a.jpg", "y": "y/a.png"}.get(name, name) for name in sources)
+    assert f"{first} and {second} would both be written to" in error and not (tmp_path / "out").exists()
+
+
+def test_several_sources_need_a_folder(tmp_path, restore, capsys):
+    filled(tmp_path, {"a.jpg": GOOD, "b.jpg": GOOD, "c.jpg": GOOD, "x/d.jpg": GOOD, "file": b""})
+    before = files(tmp_path)
+    for target in ("c.jpg", "new.png", "file"):
+        assert restore(tmp_path / "a.jpg", tmp_path / "b.jpg", tmp_path / target) == 2
+        assert f"{target}: several inputs need a folder" in capsys.readouterr().err
+    assert restore(tmp_path / "a.jpg", tmp_path / "gone.jpg", tmp_path / "out") == 2
+    assert "gone.jpg: no such file or folder" in capsys.readouterr().err
+    assert restore(tmp_path / "a.jpg", tmp_path / "x", tmp_path / "x") == 2
+    assert "among the inputs of" in capsys.readouterr().err
+    assert files(tmp_path) == before
+
+
+# -- inputs that stay as they are -----------------------------------------------------------------------------------------
 
 
 def test_strip_does_not_write_over_its_inputs(tmp_path, capsys):
@@ -475,4 +525,4 @@ def test_a_wrong_option_ends_a_batch_at_once(tmp_path):
         raise UsageError("wrong for all")
 
     with pytest.raises(UsageError, match="wrong for all"):
-        batch.run(batch.Plan([(tmp_path / "a", tmp_path / "b")]), work, False)
+        batch.run(batch.Batch([(tmp_path / "a", tmp_path / "b")]), work, False)

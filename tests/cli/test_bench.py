@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from dagn_pre.cli.main import COMMANDS, main
-from tests.conftest import photograph
-from tests.test_house import BLOCK_HOSTS, python
+from tests.support import BLOCK_HOSTS, photograph, python
 
 
 def test_bare_it_shows_its_commands(capsys):

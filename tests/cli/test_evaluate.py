@@ -9,8 +9,7 @@ from PIL import Image
 
 from dagn_pre import codec
 from dagn_pre.cli.main import main
-from tests.conftest import photograph
-from tests.test_house import BLOCK_HOSTS, python
+from tests.support import BLOCK_HOSTS, photograph, python
 
 
 @pytest.fixture

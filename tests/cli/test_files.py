@@ -11,7 +11,7 @@ from PIL import Image
 
 from dagn_pre import codec
 from dagn_pre.cli.main import COMMANDS, main
-from tests.conftest import photograph
+from tests.support import photograph
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ import pytest
 
 from dagn_pre import models
 from dagn_pre.cli.main import main
-from tests.training.conftest import photos  # noqa: F401, a fixture
 from tests.training.runs import command
 
 
-def test_joint_runs_all_stages_to_a_weights_file_and_skips_what_is_finished(photos, tmp_path, capsys):  # noqa: F811
+def test_joint_runs_all_stages_to_a_weights_file_and_skips_what_is_finished(photos, tmp_path, capsys):
     options = {"steps": 2, "validation_images": 1, "validation_size": 48}
     arguments = command("dagn-s/joint", photos, tmp_path, "--amp", "bf16", **options)
     arguments = [argument for argument in arguments if argument != "amp=None"]

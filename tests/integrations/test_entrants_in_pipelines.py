@@ -14,7 +14,7 @@ from dagn_pre.integrations.openmmlab.insert.plan import check_restorer
 from dagn_pre.integrations.openmmlab.preprocessors import preprocessor
 from dagn_pre.networks.qgac import QGAC, QGACConfig
 from dagn_pre.weights import save
-from tests.conftest import photograph, randomised
+from tests.support import photograph, randomised
 
 
 @pytest.fixture(scope="module")

@@ -41,9 +41,14 @@ OTHERS = {  # a valid value of each option that is not its default
 def made(monkeypatch) -> list[dict]:
     """The options of each restorer that is asked for."""
     asked = []
-    build = restorer.shared_restorer
+
+    def build(device: str, options: Options) -> Restorer:
+        found = restorer.restorer_on(device, options)
+        asked.append(asdict(found.options))
+        return found
+
     for module in (workers, preprocessors):
-        monkeypatch.setattr(module, "shared_restorer", lambda **o: asked.append(asdict(Options(**o))) or build(**o))
+        monkeypatch.setattr(module, "restorer_on", build)
     return asked
 
 

@@ -14,8 +14,7 @@ from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress
 from dagn_pre.integrations.openmmlab.det_preprocessor import DAGNDetDataPreprocessor
 from dagn_pre.side_information import SideInformationEncoder, segment
-from tests.conftest import photograph
-from tests.side_information.conftest import save_adapter
+from tests.support import photograph, save_adapter
 
 IMAGE = photograph(70, 90)
 
@@ -37,7 +36,7 @@ def loaded() -> dict:
 
 
 def compress(tiny_weights, side, **options) -> JPEGCompress:
-    return JPEGCompress(20, side_info=True, side_model=str(tiny_weights), side_weights=side, **options)
+    return JPEGCompress(20, side_information=True, side_model=str(tiny_weights), side_weights=side, **options)
 
 
 def test_what_one_step_adds_the_next_one_uses(tiny_weights, side, expected):
@@ -108,7 +107,7 @@ def test_the_log_names_the_file_each_time(tiny_weights, side, tmp_path, monkeypa
 
 
 def test_options_show_and_are_checked_when_built(tiny_weights, side):
-    assert "side_info=" in repr(compress(tiny_weights, side)) and "side_info" not in repr(JPEGCompress(20))
+    assert "side_information=" in repr(compress(tiny_weights, side)) and "side_information" not in repr(JPEGCompress(20))
     assert f"side_information={side!r}" in repr(DAGNRestore(str(tiny_weights), side_information=side))
     for wrong in ({"side_lambda": 1.0}, {"side_model": "dagn"}, {"side_weights": side}):
         with pytest.raises(UsageError, match="which is off"):
@@ -118,4 +117,4 @@ def test_options_show_and_are_checked_when_built(tiny_weights, side):
     with pytest.raises(UsageError, match="side information is in files"):
         DAGNDetDataPreprocessor(restorer={"model": str(tiny_weights), "side_information": side})
     with pytest.raises(UsageError, match="no side information for model"):
-        JPEGCompress(20, side_info=True, side_model=str(tiny_weights))
+        JPEGCompress(20, side_information=True, side_model=str(tiny_weights))

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from dagn_pre import Restorer, codec, images
 from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.integrations.torchvision import DAGNRestore
-from tests import odd_files
+from tests.support import odd_files
 
 
 def picture(quality: int = 10) -> np.ndarray:

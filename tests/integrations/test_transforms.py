@@ -27,7 +27,7 @@ from dagn_pre.integrations.openmmlab import DAGNDefer, DAGNRestore, JPEGCompress
 from dagn_pre.integrations.openmmlab import results as steps
 from dagn_pre.restorer import shared_restorer
 from dagn_pre.sources import told_by
-from tests import odd_files
+from tests.support import odd_files
 
 
 def toy(seed: int = 0, **more) -> dict:

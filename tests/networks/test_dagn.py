@@ -11,7 +11,7 @@ from dagn_pre.networks.autoencoder import AutoEncoder, Discriminator, QualityPre
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
 from dagn_pre.networks.fold import fold_batch_norm, take_folded
 from dagn_pre.networks.resnet import ResNetEncoder
-from tests.conftest import TINY, randomised
+from tests.support import TINY, randomised
 
 
 @pytest.fixture(scope="module")

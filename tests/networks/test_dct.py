@@ -11,7 +11,7 @@ from PIL import Image
 
 from dagn_pre import codec
 from dagn_pre.networks import dct
-from tests.conftest import photograph
+from tests.support import photograph
 
 
 def test_every_block_gets_the_orthonormal_transform():

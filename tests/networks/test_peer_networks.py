@@ -17,7 +17,7 @@ from dagn_pre.networks.dmcnn import DMCNN, DMCNNConfig
 from dagn_pre.networks.fbcnn import FBCNN, FBCNNConfig
 from dagn_pre.networks.qgac import QGAC, QGACConfig, by_frequency, by_plane
 from dagn_pre.protocol import ImageInformation
-from tests.conftest import photograph, randomised
+from tests.support import photograph, randomised
 
 SMALL = {
     "arcnn": lambda: ARCNN(ARCNNConfig((5, 3, 1, 3), (8, 8, 8))),

@@ -18,7 +18,7 @@ from dagn_pre.networks.arcnn import ARCNN, ARCNNConfig
 from dagn_pre.networks.qgac import QGAC, QGACConfig
 from dagn_pre.protocol import RestorationModel
 from dagn_pre.weights import save
-from tests.conftest import photograph, randomised
+from tests.support import photograph, randomised
 
 
 class Brighter(RestorationModel):

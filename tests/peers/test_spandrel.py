@@ -20,7 +20,7 @@ from spandrel_extra_arches.architectures.Restormer import Restormer
 
 from dagn_pre import Restorer, codec, metrics, models
 from dagn_pre.errors import UsageError, WeightsError
-from tests.conftest import photograph, randomised
+from tests.support import photograph, randomised
 
 SWINIR = {"img_size": 28, "embed_dim": 12, "depths": [2, 2], "num_heads": [2, 2], "window_size": 7, "mlp_ratio": 2}
 NETWORKS = {

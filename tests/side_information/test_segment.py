@@ -12,7 +12,7 @@ from PIL import Image
 
 from dagn_pre import codec
 from dagn_pre.side_information import segment
-from tests.conftest import photograph
+from tests.support import photograph
 
 JPEG = codec.encode(photograph(50, 70), 30, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0")
 
@@ -26,7 +26,7 @@ def test_round_trip_and_other_decoders_see_the_same(size, parts):
     carrier = segment.embed(JPEG, message(size))
     layout = segment.Layout.of(carrier)
     assert layout.message() == message(size) and layout.version == 1
-    assert len(layout.parts) == parts and layout.bytes == len(carrier) - len(JPEG) == size + 12 + 12 * parts
+    assert len(layout.parts) == parts and layout.size == len(carrier) - len(JPEG) == size + 12 + 12 * parts
     assert (layout.width, layout.height) == (70, 50)
     assert segment.strip(carrier) == JPEG and segment.embed(carrier, message(size)) == carrier
     assert (codec.decode(carrier) == codec.decode(JPEG)).all()

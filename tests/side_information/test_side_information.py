@@ -19,9 +19,8 @@ from dagn_pre import Restorer, codec, metrics, models, weights
 from dagn_pre.cli.main import main
 from dagn_pre.errors import ImageError, UsageError, WeightsError
 from dagn_pre.networks.side_information import SideInformation, SideInformationConfig, conditioned, one_hot, quantised, window
-from dagn_pre.side_information import SideInformationEncoder, adapter, segment
-from tests.conftest import photograph
-from tests.side_information.conftest import save_adapter
+from dagn_pre.side_information import SideInformationEncoder, adapter, coder, segment
+from tests.support import photograph, save_adapter
 
 IMAGE = photograph(70, 90)
 
@@ -212,13 +211,22 @@ def test_large_images_are_described_in_tiles(encoder):
         assert (encoder.symbols(image, jpeg, tile) == whole).all()
 
 
+def test_restore_decodes_it_once(carrier, tiny_weights, side_weights, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.jpg").write_bytes(carrier)
+    decode, calls = coder.decode, []
+    monkeypatch.setattr(coder, "decode", lambda *given: calls.append(given) or decode(*given))
+    words = ["restore", str(tmp_path / "a.jpg"), str(tmp_path / "a.png"), "--model", str(tiny_weights), "--device", "cpu"]
+    assert main([*words, "--side-weights", str(side_weights)]) == 0
+    assert "1 written with side information" in capsys.readouterr().out and len(calls) == 1
+
+
 def test_side_information_inside_another_segment_is_none(carrier, restorer, tmp_path):
     """Pillow finds what lies behind a marker that it does not know; we do not."""
     start = carrier.index(b"\xff\xef")
     stop = start + 2 + int.from_bytes(carrier[start + 2 : start + 4], "big")
     hidden = b"\xff\xf0" + (stop - start + 2).to_bytes(2, "big") + carrier[start:stop]
     (tmp_path / "a.jpg").write_bytes(carrier[:start] + hidden + carrier[stop:])
-    row = adapter.describe(tmp_path / "a.jpg", restorer.adapters)
+    row = adapter.describe(Image.open(tmp_path / "a.jpg"), tmp_path / "a.jpg", restorer.adapters)
     assert row is None or row["error"]
 
 
@@ -343,7 +351,7 @@ def test_compress_restore_inspect_and_strip(tmp_path, tiny_weights, side_weights
     for seed in (0, 1):
         Image.fromarray(photograph(70, 90, seed)).save(originals / f"{seed}.png")
     chosen = ["--model", str(tiny_weights), "--side-weights", str(side_weights)]
-    assert main(["compress", str(originals), str(jpegs), "--qf", "20", "--side-info", *chosen]) == 0
+    assert main(["compress", str(originals), str(jpegs), "--qf", "20", "--side-information", *chosen]) == 0
     assert main(["compress", str(originals / "0.png"), str(jpegs / "bare.jpg"), "--qf", "20"]) == 0
     place = (jpegs / "1.jpg").read_bytes().index(b"DAGN\0") + 5
     damaged = bytearray((jpegs / "1.jpg").read_bytes())
@@ -357,7 +365,7 @@ def test_compress_restore_inspect_and_strip(tmp_path, tiny_weights, side_weights
     for part in ("1 written with side information", "1 written without the side information it has", "1 written"):
         assert part in printed.strip().split(", ")
     assert (tmp_path / "out" / "0.png").read_bytes() != (tmp_path / "out" / "bare.png").read_bytes()
-    assert main(["restore", str(jpegs), str(tmp_path / "off"), "--model", str(tiny_weights), "--no-side-info"]) == 0
+    assert main(["restore", str(jpegs), str(tmp_path / "off"), "--model", str(tiny_weights), "--no-side-information"]) == 0
     assert (tmp_path / "off" / "0.png").read_bytes() == (tmp_path / "out" / "bare.png").read_bytes()
 
     capsys.readouterr()
@@ -384,7 +392,7 @@ def test_compress_restore_inspect_and_strip(tmp_path, tiny_weights, side_weights
 def test_options_without_side_info_are_refused(tmp_path, capsys):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     assert main(["compress", str(tmp_path / "a.png"), str(tmp_path / "a.jpg"), "--qf", "20", "--lambda", "1"]) == 2
-    assert "--side-info, which is not given" in capsys.readouterr().err
+    assert "--side-information, which is not given" in capsys.readouterr().err
 
 
 def test_of_several_lambdas_the_nearest_is_taken(tiny_weights, tmp_path, monkeypatch):

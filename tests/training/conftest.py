@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -15,12 +13,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def photos(tmp_path_factory) -> Path:
-    """A folder of three small photographs."""
-    return runs.write_photographs(tmp_path_factory.mktemp("photos"), 3, noise=2)
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from PIL import Image
-
 from dagn_pre.training import checkpoint
 from dagn_pre.training.configuration import load_stages
 from dagn_pre.training.sequence import train_stage
-from tests.conftest import TINY, photograph
+from tests.support import TINY
 
 SMALL = {
     "batch": 2,
@@ -54,13 +52,6 @@ def whole_and_resumed(settings, folder: Path) -> list[dict]:
     (folder / "half" / name).write_bytes((folder / "whole" / name).read_bytes())
     train_stage(settings, folder / "half", resume=True)
     return [checkpoint.read(folder / run)["state_dict"] for run in ("whole", "half")]
-
-
-def write_photographs(folder: Path, count: int, noise: float) -> Path:
-    """So many small photographs as PNG files; returns the folder."""
-    for seed in range(count):
-        Image.fromarray(photograph(64, 80, seed, noise=noise)).save(folder / f"{seed}.png")
-    return folder
 
 
 def curve(work_dir: Path, name: str) -> list[float]:

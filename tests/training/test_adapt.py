@@ -23,7 +23,7 @@ from dagn_pre.training import checkpoint, loops
 from dagn_pre.training.adapt import Adapted, adapt, gather
 from dagn_pre.training.data import quality_recipe
 from dagn_pre.training.semantic import SemanticStage
-from tests.conftest import photograph
+from tests.support import photograph, write_photographs
 from tests.training import runs
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ QUICK = {"workers": 0, "batch": 2, "patch": 48, "validation_size": 48, "ema_deca
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Ten small photographs."""
-    return runs.write_photographs(tmp_path_factory.mktemp("domain"), 10, noise=9)
+    return write_photographs(tmp_path_factory.mktemp("domain"), 10, noise=9)
 
 
 def run(folder: Path, output: Path, trunk: Path, teacher: dict = TOY, **more) -> Adapted:

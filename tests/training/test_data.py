@@ -18,7 +18,7 @@ from dagn_pre.training.data import (
     restoration_quality,
     uniform_quality,
 )
-from tests.conftest import photograph
+from tests.support import photograph
 
 PHOTOGRAPHS = [photograph(64, 80, seed) for seed in range(3)]
 

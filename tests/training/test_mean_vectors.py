@@ -8,7 +8,7 @@ from dagn_pre import codec
 from dagn_pre.errors import UsageError
 from dagn_pre.networks.resnet import ResNetEncoder
 from dagn_pre.training.mean_vectors import mean_vectors
-from tests.conftest import photograph, randomised
+from tests.support import photograph, randomised
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from dagn_pre.training.configuration import load_stages, shipped
 from dagn_pre.training.data import JPEGPairs
 from dagn_pre.training.peers import LOSSES, PeerStage
 from dagn_pre.training.run import train
-from tests.conftest import photograph
+from tests.support import photograph
 from tests.training import runs
 
 NETWORKS = {

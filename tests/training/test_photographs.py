@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from dagn_pre.training import photographs
-from tests.conftest import photograph
+from dagn_pre.cli.main import main
+from tests.support import photograph
 
 
 def test_reduced_without_loss_and_bad_files_named(tmp_path, capsys):
@@ -16,7 +16,7 @@ def test_reduced_without_loss_and_bad_files_named(tmp_path, capsys):
     picture.save(source / "a.png")
     picture.save(source / "more" / "a.jpg")
     (source / "cut.jpg").write_bytes((source / "more" / "a.jpg").read_bytes()[:50])
-    assert photographs.main([str(source), str(tmp_path / "out"), "--by", "2"]) == 1
+    assert main(["train-data", "photographs", str(source), str(tmp_path / "out"), "--by", "2"]) == 1
     captured = capsys.readouterr()
     assert "2 of 3 photographs" in captured.out and "cut.jpg" in captured.err
     found = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.webp"))
@@ -26,6 +26,6 @@ def test_reduced_without_loss_and_bad_files_named(tmp_path, capsys):
 
 
 def test_wrong_usage_is_refused(tmp_path, capsys):
-    assert photographs.main([str(tmp_path), str(tmp_path / "out")]) == 2
-    assert photographs.main([str(tmp_path), str(tmp_path / "out"), "--by", "0.5"]) == 2
+    assert main(["train-data", "photographs", str(tmp_path), str(tmp_path / "out")]) == 2
+    assert main(["train-data", "photographs", str(tmp_path), str(tmp_path / "out"), "--by", "0.5"]) == 2
     assert "no images in" in (error := capsys.readouterr().err) and "--by must be 1 or more, not 0.5" in error

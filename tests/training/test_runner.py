@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import resource
@@ -12,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import DictAction
 from mmengine.registry import PARAM_SCHEDULERS
 
-from dagn_pre import codec, metrics, models, weights
+from dagn_pre import architectures, codec, metrics, models, weights
 from dagn_pre.errors import ConfigError, TrainingError, UsageError, WeightsError
 from dagn_pre.networks.dagn import DAGNConfig
 from dagn_pre.training import checkpoint
@@ -307,17 +309,29 @@ def test_two_processes_train_to_the_curve_of_one_with_the_doubled_batch(stage, p
     weights.check_keys(*same_shapes, "two processes")
 
 
+@pytest.mark.parametrize("name", ["dagn", "dagn-s"])
+def test_what_is_trained_is_what_the_zoo_lists(name):
+    config = load_stages(f"{name}/dagn")["dagn"]
+    assert architectures.config(config.architecture, config.network.to_dict()) == models.get(name).config
+
+
 def test_configs_are_read_by_name_and_checked(tmp_path):
     assert list(load_stages("dagn/joint")) == ["insensitive", "sensitive", "dagn"]
     stages = load_stages("dagn-s/joint", {"steps": 7, "stages.dagn.steps": 9, "stages.sensitive.lambda_cs": 0.1})
     assert [config.steps for config in stages.values()] == [7, 7, 9]
     assert [config.lambda_cs for config in stages.values()] == [1.0, 0.1, 1.0]
+    for words in (["a=1,2", "b=(1,)", "c.d='x'", "e=None", "f=true"], ["g=[(1, 2), [a, b], c]", "h=x=y", "a=3", "i="], []):
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--cfg-options", nargs="*", action=DictAction, default={})
+        assert parse_options(words) == parser.parse_args(["--cfg-options", *words]).cfg_options
     assert parse_options(["lr=1e-4", "patch=[(0.0, 64)]", "name=x"]) == {"lr": 1e-4, "patch": [(0.0, 64)], "name": "x"}
     (tmp_path / "mine.py").write_text("stages = dict(dagn=dict(config='dagn-s/dagn', batch=3))\nlr = 0.5\n")
     mine = load_stages(tmp_path / "mine.py")["dagn"]
     assert (mine.batch, mine.lr, mine.network.residual) == (3, 0.5, True)
     with pytest.raises(UsageError, match="KEY=VALUE"):
         parse_options(["lr"])
+    with pytest.raises(UsageError, match="Imbalanced brackets"):
+        parse_options(["patch=[(0, 64]"])
     with pytest.raises(UsageError, match="nowhere.*dagn-s/joint"):
         load_stages("nowhere")
     with pytest.raises(ConfigError, match="unknown key.*learning_rate"):

@@ -18,7 +18,7 @@ from dagn_pre.training.export import export
 from dagn_pre.training.run import train
 from dagn_pre.training.sequence import train_stage
 from dagn_pre.training.side_information import SideInformationStage
-from tests.conftest import photograph
+from tests.support import photograph
 from tests.training import runs
 
 SHAPE = {"extractor": (4, 4, 8), "context": 8, "mapping": 8}

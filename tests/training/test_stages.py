@@ -14,7 +14,7 @@ from dagn_pre.networks.dagn import DAGN, DAGNConfig
 from dagn_pre.training.mean_vectors import sensitive_vectors
 from dagn_pre.training.runner import BFloat16OptimWrapper
 from dagn_pre.training.stages import InsensitiveStage, RestorationStage, SensitiveStage, blocking, quality_loss, settle
-from tests.conftest import TINY, photograph
+from tests.support import TINY, photograph
 from tests.training import runs
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.training import teachers, texture
 
@@ -35,7 +36,7 @@ def test_a_written_file_is_a_teacher(tmp_path, monkeypatch, capsys):
     for index in range(2):
         Image.fromarray(woven(index)).save(tmp_path / f"{index}.png")
     file = tmp_path / "texture.safetensors"
-    assert texture.main(["--data", str(tmp_path), "--output", str(file), "--steps", "2"]) == 0
+    assert main(["train-data", "texture", str(tmp_path), "-o", str(file), "--steps", "2"]) == 0
     assert "2 photographs, 0 left out" in capsys.readouterr().out
     found = teachers.build("texture", dict(kind="texture", weights=str(file)))(torch.rand(1, 3, 64, 64))
     assert {name: features.shape[1:] for name, features in found.items()} == {

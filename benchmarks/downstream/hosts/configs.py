@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import json
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from mmengine.config import Config
 
-from dagn_pre.errors import ConfigError, UsageError
+from dagn_pre.errors import ConfigError, UsageError, quiet
 from dagn_pre.integrations.openmmlab import checkpoints
 from dagn_pre.integrations.openmmlab.insert import find, mmseg_under_any_name
 
@@ -49,14 +46,6 @@ def load(source: str) -> Config:
             return Config.fromfile(path)
     except Exception as error:  # a config is a program: anything can go wrong in it
         raise ConfigError(f"cannot read config {source}: {type(error).__name__}: {error}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the hosts' prints and warnings off the console."""
-    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def name(cfg: Config) -> str:

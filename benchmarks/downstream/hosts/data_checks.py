@@ -16,7 +16,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
 from dagn_pre.benchmarks.downstream.hosts import configs
-from dagn_pre.errors import ConfigError
+from dagn_pre.errors import ConfigError, quiet
 
 MASKS = 4  # so many masks are opened: a wrong class list shows in the first ones
 
@@ -28,7 +28,7 @@ def check(cfg: Config) -> list[str]:
         ConfigError: the annotations cannot be read or are empty, name images or masks that do not exist, or are of other
             classes than the config's; the first few are named.
     """
-    remarks = []
+    remarks: list[str] = []
     for leaf in configs.datasets(cfg.test_dataloader.dataset):
         dataset, entries = read(cfg, leaf)
         source = dataset.ann_file or " and ".join(str(folder) for folder in dataset.data_prefix.values())
@@ -48,7 +48,7 @@ def check(cfg: Config) -> list[str]:
 def read(cfg: Config, leaf: dict) -> tuple:
     """The data set of an innermost config, without its pipeline, and what it lists: a dictionary for each image."""
     try:
-        with configs.quiet(), DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+        with quiet(), DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
             dataset = DATASETS.build({**leaf, "pipeline": [], "lazy_init": True})
             return dataset, dataset.load_data_list()
     except Exception as error:  # an annotation file can be anything

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,9 @@ from mmengine.runner import Runner
 
 from dagn_pre.benchmarks.downstream import scores
 from dagn_pre.benchmarks.downstream.hosts import configs, processes
-from dagn_pre.benchmarks.downstream.hosts.configs import quiet
 from dagn_pre.benchmarks.downstream.hosts.observers import FileSizes, KeepImage, Progress, SizedPack, Stopwatch, kept_areas
 from dagn_pre.benchmarks.downstream.inputs import RestoredInput
-from dagn_pre.errors import ConfigError, DagnPreError
+from dagn_pre.errors import ConfigError, DagnPreError, quiet
 from dagn_pre.integrations.openmmlab import DAGNRestore, JPEGCompress, checkpoints
 from dagn_pre.integrations.openmmlab.insert import insert
 from dagn_pre.timing import observed, timed
@@ -35,7 +35,7 @@ class Measured:
     scores: scores.Scores | None
     n_images: int
     restore_ms: float | None
-    model_ms: float
+    model_ms: float | None
     file_bytes: float | None
 
 
@@ -125,16 +125,16 @@ class HostRunner:
         """The config with its test images compressed at ``quality`` (None: as they are) and restored (None: not)."""
         if quality is None and restorer is None:
             return self.cfg
-        options = {}
+        options: dict[str, Any] = {}
         if restorer:
             options = {"model": restorer.model, "strength": restorer.strength, "device": self.device, **self.options}
         cfg = insert(self.cfg, compress=quality, restore=restorer is not None, splits=("test",), **options)
         for leaf in configs.datasets(cfg.test_dataloader.dataset):
-            for step in leaf.pipeline:
+            for step in leaf["pipeline"]:
                 if configs.kind(step) in ("JPEGCompress", "DAGNRestore") and self.cache_dir is not None:
                     step.cache_dir = str(self.cache_dir)
                 if configs.kind(step) == "JPEGCompress" and restorer is not None and restorer.side_information:
-                    step.update(side_info=True, side_model=restorer.model)
+                    step.update(side_information=True, side_model=restorer.model)
         return cfg
 
     def measure(

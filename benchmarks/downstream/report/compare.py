@@ -63,8 +63,8 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
         raise UsageError(f"{first} and {second} are the same run: name two")
     tables = [{tuple(row[part] for part in IDENTITY): row for row in run.content["rows"]} for run in runs]
     cells = [Cell(row, tables[1][key]) for key, row in tables[0].items() if key in tables[1]]
-    alone = tuple([row for key, row in mine.items() if key not in other] for mine, other in (tables, tables[::-1]))
-    return Comparison((str(first), str(second)), cells, alone, list(differing(*runs)), list(notes(*runs, cells)))
+    mine, others = ([row for key, row in one.items() if key not in other] for one, other in (tables, tables[::-1]))
+    return Comparison((str(first), str(second)), cells, (mine, others), list(differing(*runs)), list(notes(*runs, cells)))
 
 
 def leaves(value, name: str = "") -> Iterator[tuple[str, object]]:
@@ -87,7 +87,8 @@ def differing(first: Run, second: Run) -> Iterator[tuple[str, str, str]]:
     one, other = (dict(leaves(environment)) for environment in environments)
     for name in dict.fromkeys((*one, *other)):
         if one.get(name) != other.get(name):
-            yield name, *("-" if held.get(name) is None else flat(held[name]) for held in (one, other))
+            mine, others = ("-" if held.get(name) is None else flat(held[name]) for held in (one, other))
+            yield name, mine, others
 
 
 def notes(first: Run, second: Run, cells: list[Cell]) -> Iterator[str]:

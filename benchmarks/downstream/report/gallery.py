@@ -136,7 +136,7 @@ def entry(run: Run, panel: Panel, one: dict) -> dict:
     height, width = one["size"]
     pixels = {view: read(run.folder, file, (width, height)) for view, file in files.items()}
     predictions = {view: judge(one["predictions"][view], one["truth"]) for view in VIEWS} if boxes else None
-    where = changed_box(predictions) if boxes else None
+    where = None if predictions is None else changed_box(predictions)
     if where is None:
         pair = ("jpeg", "restored") if boxes else ("mask jpeg", "mask restored")
         changes = np.abs(pixels[pair[0]].astype(np.int16) - pixels[pair[1]]).sum(axis=2)

@@ -48,10 +48,14 @@ def fill(template: str, script: str, **values) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+
+    def bracketed(ends: tuple[float, float] | None, digits: int = 1, sign: bool = False) -> str:
+        return minus(numbers.bracketed(ends, digits, sign).strip())
+
     environment.filters |= {
         "number": numbers.number,
         "signed": lambda value, digits=2: minus(numbers.signed(value, digits)),
-        "interval": lambda ends, digits=1, sign=False: minus(numbers.bracketed(ends, digits, sign).strip()),
+        "interval": bracketed,
     }
     style = palette.css() + (HERE / "page.css").read_text(encoding="utf-8")
     policy = f"default-src 'none'; img-src data:; style-src '{digest(style)}'; base-uri 'none'; form-action 'none'"

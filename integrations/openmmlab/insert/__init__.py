@@ -7,6 +7,7 @@ import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -62,7 +63,7 @@ def insert(
     config = copy.copy(config)
     for key, value in list(dict.items(config._cfg_dict)):
         config[key] = unshared(value)
-    arguments = dict(compress=compress, restore=restore, model=model, splits=splits)
+    arguments: dict[str, Any] = dict(compress=compress, restore=restore, model=model, splits=splits)
     where, options = decided(config, where, options, **arguments)
     edits = plan(config, where, options=options, **arguments)
     kinds = [step["type"] for edit in edits for step in added(edit)]
@@ -103,7 +104,7 @@ def insert_file(
     if out.resolve() == path.resolve():
         raise UsageError(f"{out}: the new config cannot inherit from itself; choose another file to write")
     before = load(path)
-    arguments = dict(compress=compress, restore=restore, model=model, splits=splits)
+    arguments: dict[str, Any] = dict(compress=compress, restore=restore, model=model, splits=splits)
     where, options = decided(before, where, options, **arguments)
     after = insert(before, where=where, **arguments, **options)
     edits = plan(before, where, options=options, **arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.config.lazy import LazyObject
@@ -107,7 +108,7 @@ def plan(
             raise ConfigError(f"{file}: {path} loads float32 images and JPEG is uint8; set to_float32=False there")
         named = isinstance(loader["type"], str)
         backend = {"backend_args": loader["backend_args"]} if loader.get("backend_args") else {}
-        steps = []
+        steps: list[dict | Reference] = []
         if compress is not None:
             steps.append(dict(type="JPEGCompress" if named else JPEGCompress, quality=compress))
         if restore and not later:
@@ -136,7 +137,7 @@ def check_restorer(model: str, options: dict) -> None:
         raise UsageError(f"model {model!r} works on files, and a preprocessor has tensors: choose where='transform'")
 
 
-def edit_for(path: str, pipeline: list, loader: dict, steps: list[dict]) -> Edit:
+def edit_for(path: str, pipeline: list, loader: dict, steps: list[dict | Reference]) -> Edit:
     """The edit that puts ``steps`` behind ``loader``, in place of what an earlier insertion put there."""
     start = stop = next(index for index, step in enumerate(pipeline) if step is loader) + 1
     while stop < len(pipeline) and type_name(pipeline[stop]) in INSERTED:
@@ -175,7 +176,7 @@ def unwrapping(path: str, pipeline: list, start: int = 0) -> list[Edit]:
     ]
 
 
-def walk(path: str, steps: list, start: int = 0) -> Iterator[tuple[str, list, int, dict]]:
+def walk(path: str, steps: Sequence, start: int = 0) -> Iterator[tuple[str, Any, int, dict]]:
     """(path of the list, the list, index, step) of each step, those inside TestTimeAug instead of itself."""
     for index, step in list(enumerate(steps))[start:]:
         if isinstance(step, (list, tuple)):  # the alternatives of a TestTimeAug
@@ -292,7 +293,7 @@ def custom_imports(config: Config) -> dict:
     return dict(merged, allow_failed_imports=existing.get("allow_failed_imports", False))
 
 
-def plain(value: object) -> object:
+def plain(value: Any) -> Any:
     """ConfigDict -> dict, so that its repr is code."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}

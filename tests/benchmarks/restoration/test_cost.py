@@ -12,7 +12,7 @@ from dagn_pre.benchmarks.restoration import cost
 from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.networks.dagn import DAGN
 from dagn_pre.networks.fold import fold_batch_norm
-from tests.conftest import TINY
+from tests.support import TINY
 
 
 @pytest.mark.slow

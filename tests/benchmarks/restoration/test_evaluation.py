@@ -20,7 +20,7 @@ from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.dagn import DAGN
 from dagn_pre.restorer import Restorer
 from dagn_pre.weights import save
-from tests.conftest import TINY, photograph, randomised
+from tests.support import TINY, photograph, randomised
 
 # Ma et al., TIP 2024, Table I, JPEG on LIVE1: PSNR, SSIM, PSNR-B as printed.
 PAPER = {10: (25.69, 0.743, 24.20), 20: (28.06, 0.826, 26.49), 30: (29.37, 0.861, 27.84), 40: (30.28, 0.882, 28.84)}

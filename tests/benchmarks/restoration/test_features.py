@@ -13,7 +13,7 @@ from dagn_pre.benchmarks.restoration import features
 from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError
 from dagn_pre.networks.dagn import DAGN
-from tests.conftest import TINY, photograph
+from tests.support import TINY, photograph
 
 # Sides are multiples of 16, so that nothing is padded.
 PICTURES = [photograph(48, 64), 255 - photograph(48, 64)[::-1], photograph(48, 64, noise=40)[..., ::-1] // 2]

@@ -9,7 +9,7 @@ from PIL import Image
 from dagn_pre import codec
 from dagn_pre.benchmarks.restoration import grey
 from dagn_pre.cli.main import main
-from tests.conftest import photograph
+from tests.support import photograph
 
 
 def test_luma_is_matlabs():

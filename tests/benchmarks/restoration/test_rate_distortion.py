@@ -11,8 +11,7 @@ from dagn_pre.benchmarks.restoration import rate_distortion
 from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError
 from dagn_pre.side_information import adapter
-from tests.conftest import photograph
-from tests.side_information.conftest import save_adapter
+from tests.support import photograph, save_adapter
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from dagn_pre.benchmarks.restoration.real_world import examine, multiply_compres
 from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.images import header, open_image
 from dagn_pre.restorer import Restorer
-from tests.conftest import photograph
+from tests.support import photograph
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 # dagn-s for models: dagn-s-psnr trained on under the features of four networks of different design. Make the texture teacher
-# first: python -m dagn_pre.training.texture --data PHOTOS... --output $DAGN_PRE_DATA/texture.safetensors.
-# The shipped weights also saw VOC's training photographs and wallpapers, reduced (python -m dagn_pre.training.photographs).
+# first: dagn-pre train-data texture PHOTOS... -o $DAGN_PRE_DATA/texture.safetensors.
+# The shipped weights also saw VOC's training photographs and wallpapers, reduced (dagn-pre train-data photographs).
 _base_ = "../base.py"
 name = "dagn-s"
 stage = "semantic"

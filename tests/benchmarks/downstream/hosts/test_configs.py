@@ -19,6 +19,7 @@ from dagn_pre import codec
 from dagn_pre.benchmarks.downstream import report, run
 from dagn_pre.benchmarks.downstream.hosts import configs
 from dagn_pre.cli import main as cli
+from dagn_pre.errors import quiet
 from tests.benchmarks.downstream.host_toys import COUNT, coco, masks
 
 QF = 10
@@ -179,7 +180,7 @@ def compressed(image: np.ndarray) -> np.ndarray:
 def random_weights(config: Path, out: Path) -> Path:
     """A checkpoint of the config's model, random, with biases under which something is found."""
     cfg = configs.load(str(config))
-    with configs.quiet(), DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+    with quiet(), DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
         state = MODELS.build(cfg.model).state_dict()
     generator = torch.Generator().manual_seed(0)
     for name, value in state.items():
@@ -205,7 +206,7 @@ def of_the_host(config: Path, checkpoint: Path, root: Path, work_dir: Path) -> t
         cfg.test_evaluator.outfile_prefix = str(work_dir / "found")
     for key in [key for key in cfg if key.startswith(("train_", "val_"))] + ["optim_wrapper", "param_scheduler"]:
         cfg.pop(key, None)
-    with configs.quiet():
+    with quiet():
         metrics = Runner.from_cfg(cfg).test()
     DefaultScope._instance_dict.clear()
     return metrics, work_dir / "found"

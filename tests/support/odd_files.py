@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from dagn_pre import codec
-from tests.conftest import photograph
+from tests.support import photograph
 
 ASCII, SHORT, LONG, RATIONAL, SLONG = 2, 3, 4, 5, 9
 

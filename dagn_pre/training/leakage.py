@@ -1,6 +1,5 @@
-"""Are there test images among the training images? Perceptual hashes tell, and a line for the model card says so.
-
-    python -m dagn_pre.training.contamination --train PHOTOS... --test LIVE1 KODAK BSDS500/test
+"""Data leakage: are there test images among the training images? Perceptual hashes tell, and a line for the model card says so
+(``dagn-pre train-data leakage``).
 
 An image is told by its 256-bit pHash (Zauner 2010, from the ``imagehash`` library), which recompression, resizing and small
 changes of colour hardly move. Every test image is compared in its eight flips and quarter turns. Two unrelated photographs
@@ -15,17 +14,17 @@ such one.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import imagehash
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dagn_pre.errors import DagnPreError, ImageError, UsageError
+from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.images import Pixels, find_images, open_image
 
 HASH_SIDE = 16
@@ -58,8 +57,9 @@ class Report:
         found = "no pair is" if not count else "1 pair is" if count == 1 else f"{count} pairs are"
         tests = ", ".join(f"{name} ({images})" for name, images in self.n_test.items())
         return (
-            f"Contamination: of {self.n_train} training images against {tests}, {found} within {self.threshold} of {BITS} bits "
-            f"of pHash over flips and quarter turns; the nearest pair differs in {self.nearest.distance}. Crops are not found."
+            f"Data leakage: of {self.n_train} training images against {tests}, {found} within {self.threshold} of "
+            f"{BITS} bits of pHash over flips and quarter turns; the nearest pair differs in "
+            f"{self.nearest.distance}. Crops are not found."
         )
 
 
@@ -74,8 +74,6 @@ def orientations(image: Image.Image) -> list[Image.Image]:
 
 def fingerprint(image: Image.Image) -> np.ndarray:
     """pHash as (BITS,) float32 of 0 and 1."""
-    import imagehash  # imports PyWavelets and SciPy
-
     return imagehash.phash(image, hash_size=HASH_SIDE).hash.ravel().astype(np.float32)
 
 
@@ -122,26 +120,3 @@ def _images(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> Image.Image:
     return Image.fromarray(Pixels.of(open_image(path), str(path)).rgb)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print suspicious pairs and the card's line; returns 1 if there are any, else 0."""
-    parser = argparse.ArgumentParser(prog="python -m dagn_pre.training.contamination", description=__doc__.splitlines()[0])
-    parser.add_argument("--train", nargs="+", type=Path, required=True, metavar="DIR", help="folders of training images")
-    parser.add_argument("--test", nargs="+", type=Path, required=True, metavar="DIR", help="folders of test images")
-    parser.add_argument("--threshold", type=int, default=THRESHOLD, help=f"bits of {BITS} (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    report = compare(options.train, options.test, options.threshold)
-    for match in report.matches:
-        print(f"{match.train} resembles {match.test}: {match.distance} of {BITS} bits differ")
-    print(report.line())
-    return 1 if report.matches else 0
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (DagnPreError, ImportError) as error:
-        hint = ': pip install "dagn-pre[train]"' if isinstance(error, ImportError) else ""
-        print(f"contamination: {error}{hint}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from dagn_pre import codec
+from dagn_pre.cli.main import main
 from dagn_pre.errors import ImageError, UsageError
-from dagn_pre.training.contamination import BITS, compare, main, orientations
+from dagn_pre.training.leakage import BITS, compare, orientations
 
 
 def scene(seed: int, height: int = 96, width: int = 128) -> Image.Image:
@@ -34,9 +35,9 @@ def test_set(tmp_path):
 
 def test_unrelated_images_are_clean(test_set, tmp_path, capsys):
     train = folder(tmp_path, "train", [scene(seed) for seed in range(10, 20)])
-    assert main(["--train", str(train), "--test", str(test_set)]) == 0
+    assert main(["train-data", "leakage", "--train", str(train), "--test", str(test_set)]) == 0
     line = capsys.readouterr().out
-    assert line.startswith("Contamination: of 10 training images against test (3), no pair is within 64 of 256 bits")
+    assert line.startswith("Data leakage: of 10 training images against test (3), no pair is within 64 of 256 bits")
     assert compare([train], [test_set]).nearest.distance > 64
 
 
@@ -55,7 +56,7 @@ def test_the_orientations_differ():
 
 def test_matches_are_listed_and_the_status_says_so(test_set, tmp_path, capsys):
     train = folder(tmp_path, "train", [scene(10), scene(2)])
-    assert main(["--train", str(train), "--test", str(test_set)]) == 1
+    assert main(["train-data", "leakage", "--train", str(train), "--test", str(test_set)]) == 1
     first, line = capsys.readouterr().out.splitlines()
     assert first == f"{train / '1.png'} resembles {test_set / '2.png'}: 0 of 256 bits differ"
     assert "1 pairs" not in line and "1 pair is within" in line
