@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 
 from dagn_pre.cli import batch
 from dagn_pre.cli.arguments import max_quality
-from dagn_pre.defaults import MAX_QUALITY
+from dagn_pre.defaults import MAX_QUALITY, RESTORE_LOSSLESS
 
 HELP = "Remove JPEG artifacts from images."
 EXAMPLE = "dagn-pre restore photos/ restored/ --max-quality 80"
@@ -31,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MAX_QUALITY,
         metavar="QF",
         help="leave images of this QF or more untouched (default: %(default)s; none: restore all)",
+    )
+    parser.add_argument(
+        "--restore-lossless",
+        choices=("always", "blind", "never"),
+        default=RESTORE_LOSSLESS,
+        help="what is not known to be a JPEG, such as PNGs: blind, the default, restores it where its pixels show that it was one, "
+        "always as if it were one, never leaves it untouched",
     )
     parser.add_argument(
         "--assume-quality",
@@ -58,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dagn_pre import images, models
-    from dagn_pre.errors import ImageError
+    from dagn_pre.errors import ImageError, ImageWarning
     from dagn_pre.metadata import Metadata, is_marked, orientation
     from dagn_pre.restorer import Restorer
     from dagn_pre.side_information import adapter
@@ -66,7 +74,10 @@ def run(options: argparse.Namespace) -> int:
     name = batch.exchanged(f".{options.format}", options.full_names)
     planned = batch.plan(options.source, options.target, name, images.WRITABLE_SUFFIXES)
     options.model = options.model or models.FOR[options.viewer]
-    names = ("model", "device", "max_quality", "strength", "tile", "dtype", "strict", "assume_tables", "strict_files", "again")
+    names = (
+        "model", "device", "max_quality", "restore_lossless", "strength", "tile", "dtype", "strict", "assume_tables",
+        "strict_files", "again",
+    )  # fmt: skip
     side = options.side_weights or not options.no_side_info
     settings = {name: getattr(options, name) for name in names}
     restorer = Restorer(**settings, assume_quality=options.assume_quality, side_information=side)
@@ -74,18 +85,22 @@ def run(options: argparse.Namespace) -> int:
     def work(source: Path, target: Path) -> batch.Done:
         image = images.open_image(source)
         image.filename = str(source)  # errors name it
-        restored = restorer(image)
-        restored_at_all, before = restored is not image, False
-        if not restored_at_all:  # untouched: write the kind that a restored one would have
+        outcome = restorer.restore(image)
+        for note in outcome.notes:
+            warnings.warn(note, ImageWarning, stacklevel=1)
+        restored, before = outcome.image, False
+        if not outcome.restored:  # write the kind that a restored one would have
             pixels = images.Pixels.of(image, str(source))
             restored, before = pixels.rebuild(pixels.rgb), is_marked(image, pixels.rgb)
         if "A" in restored.mode and images.FORMATS[target.suffix.lower()] in images.OPAQUE:
             raise ImageError(f"{source}: has an alpha channel, which {target.suffix} cannot hold; choose another format")
         upright = images.turned(restored, orientation(image))
-        lost = images.save(upright, target, Metadata.of(image).upright(), mark=restored_at_all or before)
+        lost = images.save(upright, target, Metadata.of(image).upright(), mark=outcome.restored or before)
         if before:
             return batch.Done("written as they are (restored before; --again to restore again)", lost)
-        used = restored_at_all and not options.no_side_info and adapter.carries(image)
+        if not outcome.restored:
+            return batch.Done("written as they are", lost, outcome.reason)
+        used = not options.no_side_info and adapter.carries(image)
         side = adapter.describe(source, restorer.adapters) if used else None
         how = side and (" without the side information it has" if side["error"] else " with side information")
         return batch.Done(f"written{how or ''}", lost)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dagn_pre.errors import UsageError
 from dagn_pre.integrations.openmmlab.deferred import KEY, replay
 from dagn_pre.options import check_options
-from dagn_pre.restorer import shared_restorer
+from dagn_pre.restorer import Outcome, shared_restorer
 
 HOMES = {"DAGNDetDataPreprocessor": "det_preprocessor", "DAGNSegDataPreProcessor": "seg_preprocessor"}
 
@@ -28,7 +28,8 @@ class Restoring:
     Images that the pipeline hands over by :class:`DAGNDefer` steps, (3, H, W) uint8 BGR at original resolution, are restored
     together on the model's device; then the pixels are resized, flipped and padded there as the pipeline noted, and the host
     normalises, pads and stacks them. Other images pass as they came: so a training pipeline without DAGNDefer trains as
-    before. Each restored sample's metainfo gains ``dagn_restored``, False where its quality needed nothing.
+    before. Each such sample's metainfo gains ``dagn_restored``, False where the image was left untouched, and ``dagn_reason``, why it
+    was, else None.
 
     The networks are the process's shared ones, of :func:`dagn_pre.restorer.shared_restorer`: no part of the model, its
     parameters, state dict or copies.
@@ -46,7 +47,7 @@ class Restoring:
         checked = check_options(**self.restorer_options)
         if checked.needs_file:
             raise UsageError(f"model {str(checked.model)!r} works on files, and a preprocessor has tensors: use the transform")
-        self.last: tuple[list[Tensor], list, list[Tensor]] | None = None  # images, hints, restored
+        self.last: tuple[list[Tensor], list, list[Outcome]] | None = None  # images, hints, what became of them
         self.warned = False
 
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -62,24 +63,25 @@ class Restoring:
             return data
         inputs = list(data["inputs"])
         hints = [note.quality for note in deferred.values()]
-        for index, restored in zip(deferred, self.restored([inputs[index] for index in deferred], hints, training)):
-            samples[index].set_metainfo({"dagn_restored": restored is not inputs[index]})
+        for index, found in zip(deferred, self.restored([inputs[index] for index in deferred], hints, training)):
+            samples[index].set_metainfo({"dagn_restored": found.restored, "dagn_reason": found.reason})
             samples[index].pop(KEY)
-            inputs[index] = replay(restored, deferred[index].steps)
+            inputs[index] = replay(found.image, deferred[index].steps)
         return {**data, "inputs": inputs, "data_samples": samples}
 
-    def restored(self, images: list[Tensor], hints: list, training: bool) -> list[Tensor]:
-        """The images restored; those that need nothing are the same objects. Test-time augmentation brings the same ones
-        again and again, so the last batch is kept."""
+    def restored(self, images: list[Tensor], hints: list, training: bool) -> list[Outcome]:
+        """What becomes of the images. Test-time augmentation brings the same ones again and again, so the last batch is kept."""
         if self.last is not None:
-            before, known, restored = self.last
+            before, known, outcomes = self.last
             same = known == hints and [one.device for one in before] == [one.device for one in images]
             if same and all(map(torch.equal, before, images)):
-                return [new if old is kept else kept for new, old, kept in zip(images, before, restored)]
+                return outcomes
         restorer = shared_restorer(**self.restorer_options, device=str(images[0].device))
-        restored = restorer(images, known_quality=hints, channel_order="bgr")
-        self.last = None if training else (images, hints, restored)
-        return restored
+        outcomes = restorer.restore(images, known_quality=hints, channel_order="bgr")
+        for note in dict.fromkeys(note for one in outcomes for note in one.notes):
+            print_log(f"{type(self).__name__}: {note}", "current", logging.WARNING)
+        self.last = None if training else (images, hints, outcomes)
+        return outcomes
 
     def warn(self, training: bool) -> None:
         """Say once that a test pipeline hands nothing over."""
