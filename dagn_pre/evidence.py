@@ -1,18 +1,20 @@
 """Whether pixels alone show that they were once a JPEG.
 
-A JPEG's luma has most of its DCT coefficients at zero, and the others at multiples of a step, in the blocks of one grid and in no
-others. So at many places of a picture all 64 ways to lay a block there are tried, and the place votes for the one that has most
-zeros, if it is a single one. In pictures that were never a JPEG the votes scatter, and a periodic drawing gives several grids much
-the same number; a JPEG's go to one. The counts of zeros are those of Nikoukhah et al., "ZERO: a local JPEG grid origin detector",
-IPOL 2021; what is made of the votes differs.
+In the blocks of one grid, and of no other, a JPEG's luma has most DCT coefficients at zero and the others at multiples of a
+step. So at many places of a picture all 64 positions of a block are tried, and the place votes for the one with most zeros,
+if it is a single one. In pictures that were never a JPEG the votes scatter, and a periodic drawing gives several grids much
+the same number; a JPEG's go to one. That zeros tell the grid is from Nikoukhah et al., "ZERO: a local JPEG grid origin
+detector based on the number of DCT zeros", IPOL 2021; what is made of the votes differs.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 # Chosen by tools/lossless.py on the half of its pictures that docs/lossless.md does not report.
 LOOKED_AT = 3200  # places, at most
@@ -26,6 +28,7 @@ MAJORITY = 0.6  # of the votes on one grid, or else
 LATTICE = 14.0  # how strongly that grid's coefficients must lie on multiples of steps, in standard deviations
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+ROWS_COLUMNS: Any = (-2, -1)  # an axis that NumPy's types do not know
 _k = np.arange(8)
 _DCT = np.sqrt(np.where(_k == 0, 1, 2) / 8)[:, None] * np.cos((2 * _k + 1) * _k[:, None] * np.pi / 16)
 BLOCK_DCT = np.ascontiguousarray(np.kron(_DCT, _DCT).T, np.float32)  # (64 pixels, 64 coefficients), orthonormal
@@ -77,8 +80,8 @@ def _patches(rgb: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """(n, 15, 15, 3) uint8: places that are not flat, evenly spread; those without black or white, where clipping has moved the
     coefficients, before the others."""
     tops, lefts = np.divmod(_spread(np.arange(rows * columns), LOOKED_AT), columns)
-    windows = np.lib.stride_tricks.sliding_window_view(rgb, (15, 15), (0, 1))
-    places = windows[8 * tops, 8 * lefts].transpose(0, 2, 3, 1)
+    windows = sliding_window_view(rgb.transpose(2, 0, 1), (15, 15), ROWS_COLUMNS)
+    places = windows[:, 8 * tops, 8 * lefts].transpose(1, 2, 3, 0)
     values = places.reshape(len(places), -1)
     varied = (_relative(places).reshape(values.shape) + np.uint8(CONTRAST - 1) > 2 * CONTRAST - 2).any(1)
     clipped = (values + np.uint8(1) <= 1).any(1)  # 255 wraps to 0
@@ -104,7 +107,7 @@ def _zeros(patches: np.ndarray) -> np.ndarray:
 
 def _coefficients(patches: np.ndarray) -> np.ndarray:
     """(n, 64 grids, 64) float32: the luma's, of the block in each position within a place."""
-    blocks = np.lib.stride_tricks.sliding_window_view(patches @ LUMA, (8, 8), (1, 2))
+    blocks = sliding_window_view(patches @ LUMA, (8, 8), ROWS_COLUMNS)
     return (blocks.reshape(-1, 64) @ BLOCK_DCT).reshape(len(patches), 64, 64)
 
 
@@ -139,7 +142,8 @@ def _improbable(count: int, total: int, chance: float) -> float:
 
 
 def _on_lattice(coefficients: np.ndarray) -> float:
-    """How many standard deviations (n, 64) coefficients lie nearer to multiples of a step, one per frequency, than by chance."""
+    """How much nearer to multiples of a step, one for each frequency, (n, 64) coefficients lie than by chance: in standard
+    deviations."""
     found = []
     for magnitudes in np.abs(coefficients[:, LOW]).T:
         magnitudes = magnitudes[magnitudes > 1.5 * ZERO, None]

@@ -33,10 +33,11 @@ class Options:
             recognises, or with ``{qf}`` in its name one per QF (:mod:`dagn_pre.models`).
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:N".
         max_quality: 1..100, at or above this QF an image is returned as it came; None restores every image.
-        restore_lossless: what to do with an image of which neither its file nor the caller tells a QF (a PNG, an array): "blind"
-            restores it where its pixels show that it was a JPEG (:mod:`dagn_pre.evidence`) and the model's blind estimate is
-            below ``max_quality``; "always" goes by the estimate alone, which is only right for photographs; "never" returns it as
-            it came. Under ``max_quality=None`` "blind" is "always", under ``assume_quality`` all are.
+        restore_lossless: what to do with an image of which neither its file nor the caller tells a QF (a PNG, an array).
+            "blind" restores it where its pixels show that it was a JPEG (:mod:`dagn_pre.evidence`) and the model's blind
+            estimate, if it makes one, is below ``max_quality``; "always" goes by the estimate alone, which is wrong off
+            photographs; "never" returns it as it came. "blind" is "always" under ``max_quality=None``, and under
+            ``assume_quality`` each of them is.
         strength: 0..1, scales the correction; 0 returns the input exactly. Or such a number by QF, ``{10: 1.0, 40: 0.5}`` or
             pairs ``[(10, 1.0), (40, 0.5)]``, which survive a config's JSON: linear in between, constant beyond the ends.
         tile: None tiles images above 4 megapixels by 1024 pixels; 0 never tiles; otherwise the tile's side, a multiple of 16.

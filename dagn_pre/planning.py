@@ -19,7 +19,8 @@ from dagn_pre.sources import Source, as_array
 
 # Options that decide no pixels by themselves: the key has the weights' fingerprint and the symbols that were found.
 NOT_IN_KEYS = (
-    "model", "side_information", "expect_side_information", "strict_files", "again", "restore_lossless", "cache_dir", "cache_size",
+    "model", "side_information", "expect_side_information", "strict_files", "again", "restore_lossless", "cache_dir",
+    "cache_size",
 )  # fmt: skip
 
 Symbols = tuple[Adapter, np.ndarray]  # side information: its weights, and (rows, columns) uint8

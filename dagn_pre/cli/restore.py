@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from pathlib import Path
+from typing import Any
 
 from dagn_pre.cli import batch
 from dagn_pre.cli.arguments import max_quality
@@ -37,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--restore-lossless",
         choices=("always", "blind", "never"),
         default=RESTORE_LOSSLESS,
-        help="what is not known to be a JPEG, such as PNGs: blind, the default, restores it where its pixels show that it was one, "
-        "always as if it were one, never leaves it untouched",
+        help="of what is not known to be a JPEG, such as PNGs: blind (default) restores it where its pixels show that it was "
+        "one, always as if it had been, never leaves it untouched",
     )
     parser.add_argument(
         "--assume-quality",
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     def work(source: Path, target: Path) -> batch.Done:
         image = images.open_image(source)
         image.filename = str(source)  # errors name it
-        outcome = restorer.restore(image)
+        outcome: Any = restorer.restore(image)
         for note in outcome.notes:
             warnings.warn(note, ImageWarning, stacklevel=1)
         restored, before = outcome.image, False

@@ -28,8 +28,8 @@ class Restoring:
     Images that the pipeline hands over by :class:`DAGNDefer` steps, (3, H, W) uint8 BGR at original resolution, are restored
     together on the model's device; then the pixels are resized, flipped and padded there as the pipeline noted, and the host
     normalises, pads and stacks them. Other images pass as they came: so a training pipeline without DAGNDefer trains as
-    before. Each such sample's metainfo gains ``dagn_restored``, False where the image was left untouched, and ``dagn_reason``, why it
-    was, else None.
+    before. Each such sample's metainfo gains ``dagn_restored``, False where the image was left untouched, and
+    ``dagn_reason``, why, else None.
 
     The networks are the process's shared ones, of :func:`dagn_pre.restorer.shared_restorer`: no part of the model, its
     parameters, state dict or copies.
@@ -70,7 +70,7 @@ class Restoring:
         return {**data, "inputs": inputs, "data_samples": samples}
 
     def restored(self, images: list[Tensor], hints: list, training: bool) -> list[Outcome]:
-        """What becomes of the images. Test-time augmentation brings the same ones again and again, so the last batch is kept."""
+        """What becomes of the images. Test-time augmentation brings the same ones again and again: the last batch is kept."""
         if self.last is not None:
             before, known, outcomes = self.last
             same = known == hints and [one.device for one in before] == [one.device for one in images]

@@ -18,11 +18,11 @@ from dagn_pre.options import Options
 class DAGNRestore(RestoringStep, BaseTransform):
     """Restore ``results["img"]`` with a :class:`dagn_pre.Restorer`, shared by all pipelines of a process.
 
-    Required keys: img, (H, W, 3) uint8 BGR. Modified: img, same shape and type. Added: dagn_restored, bool, False where
-    the image was left untouched; dagn_reason, why it was, else None; dagn_cached, bool, True where that was read from the cache. The image's quality is taken
-    from, in this order: jpeg_quality, as JPEGCompress notes it; the header of the file at img_path (read again through
-    mmengine.fileio); the pixels (blind). Side information, and whether dagn-pre has restored the image before, come from what
-    JPEGCompress wrote, or from the file at img_path.
+    Required keys: img, (H, W, 3) uint8 BGR. Modified: img, same shape and type. Added: dagn_restored, bool, False where the
+    image was left untouched; dagn_reason, why it was, else None; dagn_cached, bool, True where that was read from the cache.
+    The image's quality is taken from, in this order: jpeg_quality, as JPEGCompress notes it; the header of the file at
+    img_path (read again through mmengine.fileio); the pixels (blind). Side information, and whether dagn-pre has restored the
+    image before, come from what JPEGCompress wrote, or from the file at img_path.
 
     The weights are loaded when the first image comes that needs them, in the process that it comes to; the object itself
     pickles to a few hundred bytes. In DataLoader workers torch keeps to one thread.

@@ -1,0 +1,261 @@
+"""Whether pixels alone tell that they were a JPEG, on content of each kind, and what a restorer makes of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from dagn_pre import Restorer, codec, evidence
+from dagn_pre.errors import UsageError
+from tests.conftest import photograph
+
+SIZE = (320, 240)  # width, height
+
+
+def textured(height: int = 256, width: int = 256, seed: int = 0) -> np.ndarray:
+    """Waves with detail that fades from the left to the right, and grain: (height, width, 3) uint8 RGB, unclipped."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width].astype(float)
+    detail = sum(np.sin(x * rng.uniform(-1.5, 1.5) + y * rng.uniform(-1.5, 1.5)) for _ in range(12))
+    waves = np.stack([128 + 60 * np.sin(x / (19 + c) + y / 31) for c in range(3)], 2)
+    grain = rng.normal(0, 3, waves.shape)
+    return (waves + 8 * (detail * (1 - x / width))[..., None] + grain).clip(3, 252).astype(np.uint8)
+
+
+def text(advance: int | None = None) -> np.ndarray:
+    """Black on white; with an advance, each letter in a cell of that width and twice that height."""
+    picture = Image.new("RGB", SIZE, "white")
+    draw, font, words = ImageDraw.Draw(picture), ImageFont.load_default(12), "for row in table: print(row, sum(row)) # done " * 3
+    for line, top in enumerate(range(0, SIZE[1] - 16, 2 * advance if advance else 15)):
+        if advance:
+            for column, letter in enumerate(words[line : line + SIZE[0] // advance]):
+                draw.text((column * advance, top), letter, fill="black", font=font)
+        else:
+            draw.text((5 + line % 4, top), words[line : line + 50], fill="black", font=font)
+    return np.asarray(picture)
+
+
+def chart() -> np.ndarray:
+    picture = Image.new("RGB", SIZE, "white")
+    draw, rng = ImageDraw.Draw(picture), np.random.default_rng(0)
+    for bar in range(12):
+        box = [20 + 24 * bar, int(rng.integers(20, 200)), 36 + 24 * bar, 220]
+        draw.rectangle(box, fill=tuple(int(c) for c in rng.integers(0, 255, 3)))
+    for level in range(20, 221, 25):
+        draw.line([15, level, 310, level], fill="gray")
+        draw.text((1, level), str(level), fill="black")
+    return np.asarray(picture)
+
+
+def interface() -> np.ndarray:
+    """Rounded boxes on a grid of 8 pixels, on a gradient."""
+    shade = np.linspace(200, 240, SIZE[1]).round().astype(np.uint8)[:, None, None]
+    picture = Image.fromarray(np.broadcast_to(shade, (SIZE[1], SIZE[0], 3)).copy())
+    draw, rng = ImageDraw.Draw(picture), np.random.default_rng(1)
+    for top in range(8, 208, 40):
+        for left in range(8, 280, 64):
+            draw.rounded_rectangle([left, top, left + 55, top + 31], 6, fill=tuple(int(c) for c in rng.integers(0, 255, 3)))
+            draw.text((left + 8, top + 8), "Save as", fill="white")
+    return np.asarray(picture)
+
+
+def line_art() -> np.ndarray:
+    picture = Image.new("RGB", (3 * SIZE[0], 3 * SIZE[1]), "white")
+    draw, rng = ImageDraw.Draw(picture), np.random.default_rng(2)
+    for _ in range(40):
+        draw.line([tuple(point) for point in (rng.random((4, 2)) * picture.size).tolist()], fill="black", width=4)
+    return np.asarray(picture.reduce(3))
+
+
+def pixel_art(scale: int, colours: int) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    palette = rng.integers(1, 255, (colours, 3)).astype(np.uint8)
+    return palette[rng.integers(colours, size=(30, 30))].repeat(scale, 0).repeat(scale, 1)
+
+
+def gradient(dither: float = 0) -> np.ndarray:
+    """Over exactly 8 pixels for each level."""
+    ramp = np.arange(400) / 8 + 40
+    pixels = np.broadcast_to(ramp[None, :, None] + ramp[:200, None, None], (200, 400, 3))
+    return (pixels + dither * np.random.default_rng(4).random(pixels.shape)).astype(np.uint8)
+
+
+def dithered(levels: int) -> np.ndarray:
+    """By Bayer's matrix of 8x8."""
+    matrix = np.zeros((1, 1))
+    for _ in range(3):
+        matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
+    threshold = np.tile(matrix / 64, (32, 32))[..., None]
+    return (np.floor(textured() / 255 * (levels - 1) + threshold) / (levels - 1) * 255).clip(0, 255).astype(np.uint8)
+
+
+def enlarged(by: int, how: Image.Resampling) -> np.ndarray:
+    small = Image.fromarray(textured(40, 40))
+    return np.asarray(small.resize((40 * by, 40 * by), how))
+
+
+LOSSLESS = {
+    "photograph": textured(),
+    "smooth photograph": photograph(256, 256, noise=2),
+    "night": (textured() * 0.15 + np.random.default_rng(0).normal(4, 1.5, (256, 256, 3))).clip(0, 255).astype(np.uint8),
+    "noise": np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8),
+    "text": text(),
+    "text in cells of 8x16": text(8),
+    "chart": chart(),
+    "interface on 8 pixels": interface(),
+    "line art": line_art(),
+    "pixel art by 8": pixel_art(8, 60),
+    "pixel art by 16": pixel_art(16, 60),
+    "pixel art by 6": pixel_art(6, 60),
+    "gradient": gradient(),
+    "dithered gradient": gradient(1),
+    "ordered dither": dithered(6),
+    "enlarged by 8, bilinear": enlarged(8, Image.Resampling.BILINEAR),
+    "enlarged by 8, nearest": enlarged(8, Image.Resampling.NEAREST),
+    "enlarged by 2": enlarged(4, Image.Resampling.BICUBIC),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_what_was_never_a_jpeg_is_not_taken_for_one(kind):
+    found = evidence.of(LOSSLESS[kind])
+    assert not found.found, found
+
+
+@pytest.mark.parametrize("quality", [5, 10, 20, 30, 50, 70, 80])
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4"])
+def test_jpegs_are_told(quality, subsampling):
+    decoded = codec.compress(textured(), quality, subsampling)
+    found = evidence.of(decoded)
+    assert found.found and found.reason.startswith("an 8x8 grid from (0, 0), by "), found
+    corner = evidence.of(np.ascontiguousarray(decoded[3:150, 6:140]))
+    assert corner.found and corner.reason.startswith("an 8x8 grid from (2, 5), by "), corner
+    grey = np.repeat(decoded[..., 1:2], 3, 2)
+    assert quality < 20 or subsampling != "4:4:4" or evidence.of(codec.compress(grey, quality)).found
+
+
+def test_jpegs_of_drawn_pictures_and_within_a_page_are_told():
+    for draw in (interface, line_art):
+        assert evidence.of(codec.compress((draw() * 0.8 + 20).astype(np.uint8), 30)).found
+    page = np.full((500, 600, 3), 255, np.uint8)
+    page[101:357, 203:459] = codec.compress(textured(), 40)
+    assert evidence.of(page).reason.startswith("an 8x8 grid from (3, 5)")
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (7, 900), (14, 300), (15, 40), (22, 30)])
+def test_small_pictures_do_not_tell(height, width):
+    decoded = codec.compress(textured(height, width), 20)
+    assert evidence.of(decoded) == evidence.Evidence(False, f"too small to tell: {width} x {height}")
+
+
+def test_reasons_are_plain():
+    cases = {
+        "all but flat, so nothing tells what it was": np.full((90, 90, 3), 77, np.uint8),
+        "drawn, not photographed: 4 colours": pixel_art(8, 4),
+        "no 8x8 grid in the pixels": textured(),
+    }
+    for reason, pixels in cases.items():
+        assert evidence.of(pixels) == evidence.Evidence(False, reason)
+
+
+def test_the_pixels_are_left_as_they_are_and_large_ones_are_sampled():
+    decoded = codec.compress(textured(1200, 1200), 50)
+    before = decoded.copy()
+    assert evidence.of(decoded).found and np.array_equal(decoded, before)
+    votes = int(evidence.of(decoded).reason.split()[-2])
+    assert evidence.PLACES // 2 < votes <= evidence.PLACES
+
+
+# -- what a restorer makes of it -------------------------------------------------------------------------------------------
+
+
+def test_a_restorer_asks_where_nothing_else_tells(tiny_weights):
+    """The tiny model estimates QF 50 whatever it sees, so the evidence alone decides."""
+    never, once = textured(64, 96), codec.compress(textured(64, 96), 30)
+    for mode, restored in {"always": (True, True), "blind": (False, True), "never": (False, False)}.items():
+        restorer = Restorer(tiny_weights, "cpu", restore_lossless=mode)
+        tensors = [torch.from_numpy(one.transpose(2, 0, 1).copy()) for one in (never, once)]
+        for given in ([never, once], [never[..., ::-1], once], [Image.fromarray(never), Image.fromarray(once)], tensors):
+            outcomes = restorer.restore(given)
+            assert tuple(one.restored for one in outcomes) == restored
+            for one, image in zip(outcomes, given):
+                assert (one.image is image) == (not one.restored) == (one.reason is not None)
+    reasons = [Restorer(tiny_weights, "cpu", restore_lossless=mode).restore(never).reason for mode in ("blind", "never")]
+    assert reasons == ["no 8x8 grid in the pixels", "nothing says that it was a JPEG, and restore_lossless is never"]
+
+
+@pytest.mark.parametrize("mode", ["always", "blind", "never"])
+def test_what_is_known_to_be_a_jpeg_is_restored_whatever_the_pixels_show(tiny_weights, mode):
+    never = textured(64, 96)
+    restorer = Restorer(tiny_weights, "cpu", restore_lossless=mode)
+    assert restorer.restore(never, known_quality=30).restored
+    assert restorer.restore(codec.encode(np.full((64, 64, 3), 9, np.uint8), 30)).restored  # by its header
+    assert restorer.restore(never, data=codec.encode(never, 30)).restored
+    everything = Restorer(tiny_weights, "cpu", restore_lossless=mode, max_quality=None).restore(never)
+    assert everything.restored == (mode != "never")
+
+
+def test_the_assumed_quality_restores_whatever_the_pixels_show(tmp_path):
+    from dagn_pre import weights
+    from dagn_pre.networks.autoencoder import QualityPredictor
+    from dagn_pre.networks.dagn import DAGN
+    from tests.conftest import TINY, randomised
+
+    network = randomised(DAGN(TINY))
+    quality = QualityPredictor(network.encoder_cs.out_channels)
+    quality.vectors.normal_()
+    weights.save(tmp_path / "w.safetensors", network, quality, {"name": "w"}, torch.float32)
+    for mode in ("always", "blind", "never"):
+        assumed = Restorer(tmp_path / "w.safetensors", "cpu", restore_lossless=mode, assume_quality=20)
+        assert assumed.restore(textured(64, 96)).restored
+
+
+def test_models_without_an_estimate_go_by_the_evidence_alone():
+    restorer = Restorer("arcnn", "cpu")
+    never, once = restorer.restore([textured(64, 96), codec.compress(textured(64, 96), 30)])
+    assert (never.restored, never.reason, once.restored, once.reason) == (False, "no 8x8 grid in the pixels", True, None)
+    assert Restorer("arcnn", "cpu", restore_lossless="always").restore(textured(64, 96)).restored
+
+
+def test_the_reason_of_a_blind_estimate_is_told_also_from_a_cache(tiny_weights, tmp_path):
+    once = codec.compress(textured(64, 96), 30)
+    value = Restorer(tiny_weights, "cpu").estimate_quality(once).value
+    for cached in (False, True):
+        outcome = Restorer(tiny_weights, "cpu", max_quality=value, cache_dir=tmp_path / "cache").restore(once)
+        assert (outcome.restored, outcome.cached) == (False, cached)
+        assert outcome.reason == f"its QF is {value}, and max_quality {value}"
+
+
+def test_one_cache_serves_every_mode(tiny_weights, tmp_path):
+    """What is restored is the same whatever let it through; what is not is never looked up."""
+    never, once = textured(64, 96), codec.compress(textured(64, 96), 30)
+    make = {mode: Restorer(tiny_weights, "cpu", cache_dir=tmp_path / "cache", restore_lossless=mode) for mode in
+            ("always", "blind", "never")}  # fmt: skip
+    first = make["always"].restore([never, once])
+    for mode, restored, cached in (("blind", [False, True], [False, True]), ("never", [False, False], [False, False])):
+        outcomes = make[mode].restore([never, once])
+        assert [one.restored for one in outcomes] == restored and [one.cached for one in outcomes] == cached
+        assert outcomes[0].image is never
+    assert np.array_equal(make["blind"](once), first[1].image)
+
+
+def test_the_option_is_checked():
+    with pytest.raises(UsageError, match="restore_lossless must be always, blind, never, not 'sometimes'"):
+        Restorer(restore_lossless="sometimes")
+
+
+# -- real pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_real_photographs_are_told_apart(real_data):
+    """Those of CamVid are lossless; decoded from JPEGs of each QF they are told."""
+    paths = sorted((real_data / "CamVid" / "val").iterdir())[::6]
+    for index, path in enumerate(paths):
+        original = np.asarray(Image.open(path).convert("RGB"))
+        assert not evidence.of(original).found, path
+        quality = (5, 10, 20, 30, 40, 50, 60, 70, 75, 80)[index % 10]
+        for pixels in (original, np.ascontiguousarray(original[100:228, 60:188])):
+            found = evidence.of(codec.compress(pixels, quality, ("4:2:0", "4:4:4", "4:2:2")[index % 3]))
+            assert found.found, (path, quality, pixels.shape, found)
