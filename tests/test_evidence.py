@@ -15,7 +15,7 @@ SIZE = (320, 240)  # width, height
 
 
 def textured(height: int = 256, width: int = 256, seed: int = 0) -> np.ndarray:
-    """Waves with detail that fades from the left to the right, and grain: (height, width, 3) uint8 RGB, unclipped."""
+    """Waves with detail that fades to the right, and grain: (height, width, 3) uint8 RGB, unclipped."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(float)
     detail = sum(np.sin(x * rng.uniform(-1.5, 1.5) + y * rng.uniform(-1.5, 1.5)) for _ in range(12))
@@ -27,7 +27,7 @@ def textured(height: int = 256, width: int = 256, seed: int = 0) -> np.ndarray:
 def text(advance: int | None = None) -> np.ndarray:
     """Black on white; with an advance, each letter in a cell of that width and twice that height."""
     picture = Image.new("RGB", SIZE, "white")
-    draw, font, words = ImageDraw.Draw(picture), ImageFont.load_default(12), "for row in table: print(row, sum(row)) # done " * 3
+    draw, font, words = ImageDraw.Draw(picture), ImageFont.load_default(12), "for row in rows: print(row, sum(row)) # done " * 3
     for line, top in enumerate(range(0, SIZE[1] - 16, 2 * advance if advance else 15)):
         if advance:
             for column, letter in enumerate(words[line : line + SIZE[0] // advance]):

@@ -62,15 +62,15 @@ def seg(pspnet) -> Config:
 @pytest.fixture
 def calls(monkeypatch) -> list:
     """How many images each call of a restorer got."""
-    counts, call = [], restorer.Restorer.__call__
+    counts, call = [], restorer.Restorer.restore
     spy = lambda self, images, *args, **kwargs: counts.append(len(images)) or call(self, images, *args, **kwargs)  # noqa: E731
-    monkeypatch.setattr(restorer.Restorer, "__call__", spy)
+    monkeypatch.setattr(restorer.Restorer, "restore", spy)
     return counts
 
 
 def moved(config: Config, weights: str, **options) -> Config:
     """The same config, restoring in the preprocessor."""
-    return insert(config, where="preprocessor", model=weights, **options)
+    return insert(config, where="preprocessor", model=weights, restore_lossless="always", **options)
 
 
 def prepared(config: Config, size: int, training: bool = False, seed: int = 0) -> list[dict]:
@@ -105,7 +105,7 @@ def trained(config: Config, pipeline: list, weights: str) -> tuple[Config, Confi
     dataset.pipeline, dataset.test_mode = [ConfigDict(copy.deepcopy(step)) for step in pipeline], False
     dataset.pipeline[-1].meta_keys = ("img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
     config.pop("tta_pipeline", None)
-    return insert(config, model=weights), moved(config, weights)
+    return insert(config, model=weights, restore_lossless="always"), moved(config, weights)
 
 
 # -- the same pixels and the same truth ----------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ def test_test_time_augmentation_of_a_detector(faster_rcnn, weights, calls):
     ]
     dataset.pipeline = [dataset.pipeline[0], ConfigDict(type="TestTimeAug", transforms=alternatives)]
     tta = dict(type="DetTTAModel", tta_cfg=dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=10))
-    plain, ours = insert(faster_rcnn, model=weights), moved(faster_rcnn, weights)
+    plain, ours = insert(faster_rcnn, model=weights, restore_lossless="always"), moved(faster_rcnn, weights)
     for each in (plain, ours):
         each.model = ConfigDict(**tta, module=each.model)
     expected = run_test(plain, "det-tta-transform")
