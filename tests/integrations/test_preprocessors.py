@@ -27,6 +27,7 @@ from dagn_pre.errors import ConfigError, ImageError, UsageError
 from dagn_pre.integrations.openmmlab import DAGNDefer, DAGNDetDataPreprocessor, DAGNSegDataPreProcessor, preprocessors
 from dagn_pre.integrations.openmmlab.insert import insert
 
+OURS = ("dagn_restored", "dagn_reason")
 RESIZED = (113, 75)  # width, height: neither side by a whole factor
 SEG_TRAIN = [
     dict(type="LoadImageFromFile"),
@@ -90,8 +91,8 @@ def assert_alike(batches: list[dict], expected: list[dict], std: float) -> None:
         difference = (batch["inputs"] - other["inputs"]).abs() * std
         assert difference.max() < 1.5 and (difference > 0.5).float().mean() < 0.01
         for sample, wanted in zip(batch["data_samples"], other["data_samples"], strict=True):
-            notes = {key: value for key, value in sample.metainfo.items() if key != "dagn_restored"}
-            assert notes == {key: value for key, value in wanted.metainfo.items() if key != "dagn_restored"}
+            notes = {key: value for key, value in sample.metainfo.items() if key not in OURS}
+            assert notes == {key: value for key, value in wanted.metainfo.items() if key not in OURS}
             assert sample.metainfo["dagn_restored"] == (not wanted.img_path.endswith("q95.jpg"))
             for key, truth in wanted.items():
                 for name, value in truth.items():
@@ -137,7 +138,7 @@ def test_truth_of_training_is_resized_padded_and_flipped_with_the_image(faster_r
     batches, expected = prepared(ours, 4, True, seed), prepared(plain, 4, True, seed)
     for batch in expected:
         for sample in batch["data_samples"]:
-            sample.set_metainfo(dict(dagn_restored=None))
+            sample.set_metainfo(dict.fromkeys(OURS))
     assert_alike(batches, expected, std=58)
     assert len({sample.scale_factor for sample in batches[0]["data_samples"]}) > 1
 
@@ -151,13 +152,13 @@ def test_maps_of_training_are_resized_and_flipped_with_the_image(pspnet, weights
 
 
 def test_quality_comes_from_the_note_the_header_and_the_pixels(faster_rcnn, weights, monkeypatch):
-    hints, call = [], restorer.Restorer.__call__
+    hints, call = [], restorer.Restorer.restore
 
     def spy(self, images, known_quality, **more):
         hints.extend(known_quality)
         return call(self, images, known_quality, **more)
 
-    monkeypatch.setattr(restorer.Restorer, "__call__", spy)
+    monkeypatch.setattr(restorer.Restorer, "restore", spy)
     prepared(moved(faster_rcnn, weights), 4)
     assert [getattr(hint, "value", None) for hint in hints] == [10, 40, 95, None]
     hints.clear()
@@ -284,8 +285,8 @@ def test_two_processes_train_and_test(faster_rcnn, weights, tmp_path):
     (tmp_path / "ddp_run.py").write_text(
         "import sys, torch\nfrom mmengine.config import Config\nfrom mmengine.runner import Runner\n"
         "from mmengine.dist import get_rank\nfrom dagn_pre.restorer import Restorer\ntorch.set_num_threads(1)\n"
-        "counts, call = [], Restorer.__call__\n"
-        "Restorer.__call__ = lambda self, images, **k: counts.append(len(images)) or call(self, images, **k)\n"
+        "counts, call = [], Restorer.restore\n"
+        "Restorer.restore = lambda self, images, **k: counts.append(len(images)) or call(self, images, **k)\n"
         "torch.distributed.init_process_group('gloo')\n"  # mmengine's own way needs CUDA
         "runner = Runner.from_cfg(Config.fromfile(sys.argv[1])); runner.train(); runner.test()\n"
         "total = sum(p.double().sum().item() for p in runner.model.parameters())\n"
