@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from dagn_pre import codec
+
 # Chosen by tools/lossless.py on the half of its pictures that docs/lossless.md does not report.
 LOOKED_AT = 3200  # places, at most
 PLACES = 400  # of these, at most, that vote
@@ -33,7 +35,9 @@ _k = np.arange(8)
 _DCT = np.sqrt(np.where(_k == 0, 1, 2) / 8)[:, None] * np.cos((2 * _k + 1) * _k[:, None] * np.pi / 16)
 BLOCK_DCT = np.ascontiguousarray(np.kron(_DCT, _DCT).T, np.float32)  # (64 pixels, 64 coefficients), orthonormal
 ZERO = 1.0  # below that a coefficient counts as zero: rounding to 8 bits moves it by 0.35 (standard deviation)
+NONZERO = 1.5
 LOW = [8 * row + column for row in range(6) for column in range(6 - row) if row or column]  # frequencies with coefficients left
+STRAY, SPREAD = 0.05, 0.45  # share of coefficients anywhere, and standard deviation of the others about a multiple
 STEPS = np.arange(2, 121, dtype=np.float32)  # of quantisation, times the DCT's scale, which is 1
 
 
@@ -44,10 +48,12 @@ class Evidence:
     Attributes:
         found: whether they were once a JPEG, as far as can be told.
         reason: in plain words, why or why not.
+        quality: the QF of which the steps are, where they are those of IJG's table for luma; 1..100.
     """
 
     found: bool
     reason: str
+    quality: int | None = None
 
 
 def of(rgb: np.ndarray) -> Evidence:
@@ -71,9 +77,10 @@ def of(rgb: np.ndarray) -> Evidence:
     chance = (int(np.partition(votes, -2)[-2]) + 1) / max(total, 1)
     if _improbable(count, total, chance) - math.log10(64) < SIGNIFICANCE:
         return Evidence(False, "no 8x8 grid in the pixels")
-    if count < MAJORITY * total and _on_lattice(_coefficients(patches[voted])[:, grid]) < LATTICE:
+    low = np.abs(_coefficients(patches[voted])[:, grid, LOW])
+    if count < MAJORITY * total and _on_lattice(low) < LATTICE:
         return Evidence(False, "an 8x8 grid, but no steps of quantisation on it")
-    return Evidence(True, f"an 8x8 grid from ({grid % 8}, {grid // 8}), by {count} of {total} places")
+    return Evidence(True, f"an 8x8 grid from ({grid % 8}, {grid // 8}), by {count} of {total} places", _quality(low))
 
 
 def _patches(rgb: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -141,15 +148,31 @@ def _improbable(count: int, total: int, chance: float) -> float:
     return total * (share * math.log(share / chance) + rest) / math.log(10)
 
 
-def _on_lattice(coefficients: np.ndarray) -> float:
-    """How much nearer to multiples of a step, one for each frequency, (n, 64) coefficients lie than by chance: in standard
-    deviations."""
+def _on_lattice(low: np.ndarray) -> float:
+    """How much nearer to multiples of a step, one for each frequency, magnitudes, (n, len(LOW)), lie than by chance, in
+    standard deviations."""
     found = []
-    for magnitudes in np.abs(coefficients[:, LOW]).T:
-        magnitudes = magnitudes[magnitudes > 1.5 * ZERO, None]
+    for magnitudes in low.T:
+        magnitudes = magnitudes[magnitudes > NONZERO, None]
         above = magnitudes > STEPS / 2  # those below lie near zero, a multiple of every step
         counts = above.sum(0)
         scores = (np.cos(2 * np.pi * magnitudes / STEPS) * above).sum(0) / np.sqrt(np.maximum(counts, 1) / 2)
         if (counts >= 3).any():
             found.append(scores[counts >= 3].max())
     return float(np.sum(found) / math.sqrt(len(found))) if found else 0.0
+
+
+def _quality(low: np.ndarray) -> int | None:
+    """The QF whose steps in IJG's table make magnitudes, (n, len(LOW)), most probable; None where they are more so without steps,
+    or too few."""
+    places, frequencies = np.nonzero(low > NONZERO)
+    chosen = _spread(np.arange(len(places)), 2000)
+    if len(chosen) < 20:
+        return None
+    magnitudes = low[places[chosen], frequencies[chosen]]
+    steps = codec.standard_tables()[:, 0][:, LOW][:, frequencies[chosen]].astype(np.float32)  # (100, n)
+    distance = (magnitudes - np.round(magnitudes / steps) * steps) / SPREAD
+    density = steps * np.exp(-(distance**2) / 2) / (SPREAD * math.sqrt(2 * math.pi))
+    gains = np.log((1 - STRAY) * density + STRAY).sum(1)
+    best = int(gains.argmax())
+    return best + 1 if gains[best] > 0 else None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from dagn_pre import __version__, cache
+from dagn_pre import __version__, cache, codec
 from dagn_pre.errors import ImageError
 from dagn_pre.options import Options
 from dagn_pre.side_information import adapter as side_information_files
@@ -52,7 +52,9 @@ def skip(source: Source, options: Options) -> str | None:
     if options.assume_quality is not None:
         return None
     if source.quality is None:
-        return _lossless(source, options)
+        reason = _lossless(source, options)
+        if reason is not None or source.quality is None:
+            return reason
     known = source.quality.value
     if options.max_quality is not None and known >= options.max_quality:
         return f"its QF is {known}, and max_quality {options.max_quality}"
@@ -60,12 +62,15 @@ def skip(source: Source, options: Options) -> str | None:
 
 
 def _lossless(source: Source, options: Options) -> str | None:
-    """The same of an image that nothing but its pixels can tell to have been a JPEG."""
+    """The same of an image that nothing but its pixels can tell to have been a JPEG, which may tell its QF as well."""
     if options.restore_lossless == "never":
         return "nothing says that it was a JPEG, and restore_lossless is never"
     if options.restore_lossless == "always" or options.max_quality is None:
         return None
-    return None if source.evidence.found else source.evidence.reason
+    told = source.evidence
+    if told.quality is not None:
+        source.quality = replace(codec.given_quality(told.quality), source="pixels")
+    return None if told.found else told.reason
 
 
 def plan(source: Source, options: Options, fingerprint: str, known: Callable[[], Known]) -> Plan:

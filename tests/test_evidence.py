@@ -136,6 +136,32 @@ def test_jpegs_are_told(quality, subsampling):
     assert quality < 20 or subsampling != "4:4:4" or evidence.of(codec.compress(grey, quality)).found
 
 
+@pytest.mark.parametrize("quality", [*range(1, 93, 7), 80, 84, 90, 95])
+def test_the_steps_tell_the_quality(quality):
+    decoded = codec.compress(textured(), quality)
+    assert evidence.of(decoded).quality in (quality, None if quality < 10 else quality)
+    shifted = evidence.of(np.ascontiguousarray(decoded[3:, 6:]))
+    assert shifted.quality in (quality, None if quality < 10 else quality)
+
+
+def test_steps_of_other_tables_tell_no_quality(tmp_path):
+    rng = np.random.default_rng(0)
+    tables = [[int(q) for q in rng.integers(9, 60, 64)] for _ in range(2)]
+    Image.fromarray(textured()).save(tmp_path / "a.jpg", qtables=tables)
+    found = evidence.of(codec.decode((tmp_path / "a.jpg").read_bytes()))
+    assert found.found and found.quality is None
+
+
+def test_a_restorer_goes_by_the_quality_that_the_steps_tell(tiny_weights):
+    """The tiny model's own estimate is 50."""
+    for quality, restored in ((84, True), (85, False), (90, False)):
+        outcome = Restorer(tiny_weights, "cpu").restore(codec.compress(textured(), quality))
+        assert outcome.restored == restored
+        assert outcome.reason == (None if restored else f"its QF is {quality}, and max_quality 85")
+    every_third = Restorer(tiny_weights, "cpu", max_quality=30)
+    assert not every_third.restore(codec.compress(textured(), 40)).restored
+
+
 def test_jpegs_of_drawn_pictures_and_within_a_page_are_told():
     for draw in (interface, line_art):
         assert evidence.of(codec.compress((draw() * 0.8 + 20).astype(np.uint8), 30)).found
@@ -223,21 +249,24 @@ def test_the_reason_of_a_blind_estimate_is_told_also_from_a_cache(tiny_weights, 
     once = codec.compress(textured(64, 96), 30)
     value = Restorer(tiny_weights, "cpu").estimate_quality(once).value
     for cached in (False, True):
-        outcome = Restorer(tiny_weights, "cpu", max_quality=value, cache_dir=tmp_path / "cache").restore(once)
+        restorer = Restorer(tiny_weights, "cpu", max_quality=value, cache_dir=tmp_path / "cache", restore_lossless="always")
+        outcome = restorer.restore(once)
         assert (outcome.restored, outcome.cached) == (False, cached)
         assert outcome.reason == f"its QF is {value}, and max_quality {value}"
 
 
 def test_one_cache_serves_every_mode(tiny_weights, tmp_path):
-    """What is restored is the same whatever let it through; what is not is never looked up."""
+    """What the pixels tell of the QF is part of the key; what is not restored is never looked up."""
     never, once = textured(64, 96), codec.compress(textured(64, 96), 30)
     make = {mode: Restorer(tiny_weights, "cpu", cache_dir=tmp_path / "cache", restore_lossless=mode) for mode in
             ("always", "blind", "never")}  # fmt: skip
     first = make["always"].restore([never, once])
-    for mode, restored, cached in (("blind", [False, True], [False, True]), ("never", [False, False], [False, False])):
+    steps = ("blind", True, False), ("blind", True, True), ("never", False, False), ("always", True, True)
+    for mode, restored, cached in steps:
         outcomes = make[mode].restore([never, once])
-        assert [one.restored for one in outcomes] == restored and [one.cached for one in outcomes] == cached
-        assert outcomes[0].image is never
+        assert [one.restored for one in outcomes] == [mode == "always", restored]
+        assert [one.cached for one in outcomes] == [mode == "always", cached]
+        assert (outcomes[0].image is never) == (mode != "always")
     assert np.array_equal(make["blind"](once), first[1].image)
 
 

@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dagn_pre import Restorer, codec, evidence
+from dagn_pre.defaults import MAX_QUALITY
 
 SIZES = (32, 64, 128, 256, None)  # of photographs; None: as they are
 JPEG_SIZES = (64, 128, 256, None)
@@ -305,20 +306,19 @@ def main() -> None:
     for case in cases(Path(os.environ["DAGN_PRE_DATA"]), options.seed):
         if case.report != (options.half == "report"):
             continue
-        told, estimate = evidence.of(case.pixels), None
-        if restorer is not None:
-            estimate = restorer.estimate_quality(case.pixels, blind=True).value
-        low = estimate is None or estimate < restorer.options.max_quality
+        told, never = evidence.of(case.pixels), case.quality is None
+        blind = None if restorer is None else restorer.estimate_quality(case.pixels, blind=True).value
+        decisive = told.quality or blind
+        restored = told.found and (decisive is None or decisive < MAX_QUALITY)  # as planning.skip decides
         count = counts[row(case)]
         count[0] += 1
-        never = case.quality is None
-        if (told.found and low) == never:
+        if restored == never:
             count[1] += 1
-            wrong.append(f"{', '.join(row(case))} {case.source} QF {case.quality}, blind {estimate}: {told.reason}")
-        count[2] += low == never
+            wrong.append(f"{', '.join(row(case))} {case.source} QF {case.quality}, blind {blind}: {told}")
+        count[2] += blind is not None and (blind < MAX_QUALITY) == never
     print("| pictures | size | number | decided wrongly | by the blind QF alone |\n|---|---|---:|---:|---:|")
-    for (kind, size), (number, both, blind) in counts.items():
-        print(f"| {kind} | {size} | {number} | {both} | {blind if restorer else '-'} |")
+    for (kind, size), (number, decided, alone) in counts.items():
+        print(f"| {kind} | {size} | {number} | {decided} | {alone if restorer else '-'} |")
     print(*wrong, sep="\n")
 
 
