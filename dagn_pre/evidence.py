@@ -163,7 +163,7 @@ def _on_lattice(low: np.ndarray) -> float:
 
 
 def _quality(low: np.ndarray) -> int | None:
-    """The QF whose steps in IJG's table make magnitudes, (n, len(LOW)), most probable; None where they are more so without steps,
+    """The QF whose steps in IJG's table make magnitudes, (n, len(LOW)), most probable; None where they are more so without,
     or too few."""
     places, frequencies = np.nonzero(low > NONZERO)
     chosen = _spread(np.arange(len(places)), 2000)

@@ -68,7 +68,7 @@ def _lossless(source: Source, options: Options) -> str | None:
     if options.restore_lossless == "always" or options.max_quality is None:
         return None
     told = source.evidence
-    if told.quality is not None:
+    if told.quality is not None and told.quality < options.max_quality:  # a better one may hide a worse one before it
         source.quality = replace(codec.given_quality(told.quality), source="pixels")
     return None if told.found else told.reason
 

@@ -38,10 +38,9 @@ def test_skipping_has_a_reason(lazy, tmp_path):
         (dict(max_quality=30), dict(image=JPEG), "its QF is 30, and max_quality 30"),
         (dict(max_quality=31), dict(image=JPEG), None),
         (dict(max_quality=31), dict(image=JPEG, known_quality=31), "its QF is 31, and max_quality 31"),
-        (dict(max_quality=30), dict(image=PIXELS), "its QF is 30, and max_quality 30"),  # as its pixels show
-        (dict(max_quality=30, restore_lossless="always"), dict(image=PIXELS), None),
+        (dict(max_quality=30), dict(image=PIXELS), None),
         (dict(max_quality=30), dict(image=PIXELS, data=JPEG), "its QF is 30, and max_quality 30"),
-        (dict(max_quality=30, restore_lossless="always"), dict(image=PIXELS[:40], data=JPEG), None),  # not that file's pixels
+        (dict(max_quality=30), dict(image=PIXELS[:40], data=JPEG), None),  # not that file's pixels
         (dict(max_quality=None), dict(image=codec.encode(IMAGE, 100)), None),
         (dict(strength=0), dict(image=JPEG), "strength is 0"),
         (dict(max_quality=None), dict(image=marked), "dagn-pre has restored it before"),

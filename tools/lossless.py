@@ -308,8 +308,8 @@ def main() -> None:
             continue
         told, never = evidence.of(case.pixels), case.quality is None
         blind = None if restorer is None else restorer.estimate_quality(case.pixels, blind=True).value
-        decisive = told.quality or blind
-        restored = told.found and (decisive is None or decisive < MAX_QUALITY)  # as planning.skip decides
+        decisive = min(told.quality or 100, blind or 0)
+        restored = told.found and decisive < MAX_QUALITY  # as planning.skip decides
         count = counts[row(case)]
         count[0] += 1
         if restored == never:
