@@ -140,6 +140,19 @@ def test_restore_is_the_restorer_on_bgr(weights):
     assert (expected != picture(0)).any()
 
 
+def test_the_reason_for_leaving_an_image_is_noted(weights):
+    """A picture that was never a JPEG, one whose quality is known, and one that is restored."""
+    for results, reason in (
+        (toy(), "no 8x8 grid in the pixels"),
+        (toy(jpeg_quality=90), "its QF is 90, and max_quality 85"),
+        (toy(jpeg_quality=10), None),
+    ):
+        before = results["img"]
+        found = DAGNRestore(weights)(results)
+        assert found["dagn_reason"] == reason and found["dagn_restored"] is (reason is None)
+        assert (found["img"] is before) == (reason is not None)
+
+
 def test_strength_zero_and_high_quality_leave_the_image(weights):
     for step, results in ((DAGNRestore(weights, strength=0), toy()), (DAGNRestore(weights), toy(jpeg_quality=90))):
         before = results["img"]
