@@ -38,8 +38,8 @@ class Quality:
 
     Attributes:
         value: QF, 1..100.
-        source: "header" (quantisation tables), "blind" (P_qf on the pixels), "given" (told by the caller) or "restored" (of
-            :data:`RESTORED`).
+        source: "header" (quantisation tables), "blind" (P_qf on the pixels), "pixels" (the steps that they show,
+            :mod:`dagn_pre.evidence`), "given" (told by the caller) or "restored" (of :data:`RESTORED`).
         standard: whether the tables are IJG's own for this QF; False for the nearest QF and for blind estimates.
         tables: the file's own, (luminance, chrominance) of 64 steps each, row by row; None where only the QF is known.
         subsampling: of the file's chroma, such as "4:2:0"; None where that is unknown.

@@ -5,3 +5,6 @@ from __future__ import annotations
 # At or above this QF an image is left as it is. Restored at every QF, no measured model was worse off up to QF 85, and one was
 # at 90 and 95 (docs/results/downstream.md, "For models").
 MAX_QUALITY = 85
+
+# What is restored of which no header and nobody says that it is a JPEG: where its pixels show it (docs/lossless.md).
+RESTORE_LOSSLESS = "blind"

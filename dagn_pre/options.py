@@ -13,12 +13,13 @@ from typing import Any
 import torch
 
 from dagn_pre import cache, codec, engines, models
-from dagn_pre.defaults import MAX_QUALITY
+from dagn_pre.defaults import MAX_QUALITY, RESTORE_LOSSLESS
 from dagn_pre.errors import UsageError
 from dagn_pre.side_information import adapter as side_information_files
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STRIDE = 16  # of every model's, the largest: tiles start at its multiples
+LOSSLESS = ("always", "blind", "never")  # what restore_lossless may be
 SWITCHES = ("strict", "assume_tables", "expect_side_information", "strict_files", "again")
 
 Strength = float | Mapping[int, float] | Sequence[Sequence[float]]  # one, or by QF
@@ -33,6 +34,11 @@ class Options:
             recognises, or with ``{qf}`` in its name one per QF (:mod:`dagn_pre.models`).
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:N".
         max_quality: 1..100, at or above this QF an image is returned as it came; None restores every image.
+        restore_lossless: what to do with an image of which neither its file nor the caller tells a QF (a PNG, an array).
+            "blind" restores it where its pixels show that it was a JPEG (:mod:`dagn_pre.evidence`) and the model's blind
+            estimate, if it makes one, is below ``max_quality``; "always" goes by the estimate alone, which is wrong off
+            photographs; "never" returns it as it came. "blind" is "always" under ``max_quality=None``, and under
+            ``assume_quality`` each of them is.
         strength: 0..1, scales the correction; 0 returns the input exactly. Or such a number by QF, ``{10: 1.0, 40: 0.5}`` or
             pairs ``[(10, 1.0), (40, 0.5)]``, which survive a config's JSON: linear in between, constant beyond the ends.
         tile: None tiles images above 4 megapixels by 1024 pixels; 0 never tiles; otherwise the tile's side, a multiple of 16.
@@ -76,6 +82,7 @@ class Options:
     model: str | Path = "dagn-s"
     device: str = "auto"
     max_quality: int | None = MAX_QUALITY
+    restore_lossless: str = RESTORE_LOSSLESS
     strength: Strength = 1.0
     tile: int | None = None
     overlap: int | None = None
@@ -111,6 +118,8 @@ class Options:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
             raise UsageError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}")
         _check_max_quality(self.max_quality)
+        if self.restore_lossless not in LOSSLESS:
+            raise UsageError(f"restore_lossless must be {', '.join(LOSSLESS)}, not {self.restore_lossless!r}")
         object.__setattr__(self, "strength", _check_strength(self.strength))  # by QF: pairs in a tuple, ascending
         for name, value in (("tile", self.tile), ("overlap", self.overlap)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from dagn_pre import __version__, cache
+from dagn_pre import __version__, cache, codec
 from dagn_pre.errors import ImageError
 from dagn_pre.options import Options
 from dagn_pre.side_information import adapter as side_information_files
@@ -18,7 +18,10 @@ from dagn_pre.side_information.segment import SegmentError
 from dagn_pre.sources import Source, as_array
 
 # Options that decide no pixels by themselves: the key has the weights' fingerprint and the symbols that were found.
-NOT_IN_KEYS = ("model", "side_information", "expect_side_information", "strict_files", "again", "cache_dir", "cache_size")
+NOT_IN_KEYS = (
+    "model", "side_information", "expect_side_information", "strict_files", "again", "restore_lossless", "cache_dir",
+    "cache_size",
+)  # fmt: skip
 
 Symbols = tuple[Adapter, np.ndarray]  # side information: its weights, and (rows, columns) uint8
 
@@ -41,15 +44,33 @@ class Plan:
 
 
 def skip(source: Source, options: Options) -> str | None:
-    """Why an image is returned as it came, by what is known of it now; None: it is not."""
+    """Why an image is returned as it came, by what is known of it now; None: it is not, or the blind estimate is to tell."""
     if options.strength == 0:
         return "strength is 0"
     if source.marked and not options.again:
         return "dagn-pre has restored it before"
-    known = None if source.quality is None or options.assume_quality is not None else source.quality.value
-    if known is not None and options.max_quality is not None and known >= options.max_quality:
+    if options.assume_quality is not None:
+        return None
+    if source.quality is None:
+        reason = _lossless(source, options)
+        if reason is not None or source.quality is None:
+            return reason
+    known = source.quality.value
+    if options.max_quality is not None and known >= options.max_quality:
         return f"its QF is {known}, and max_quality {options.max_quality}"
     return None
+
+
+def _lossless(source: Source, options: Options) -> str | None:
+    """The same of an image that nothing but its pixels can tell to have been a JPEG, which may tell its QF as well."""
+    if options.restore_lossless == "never":
+        return "nothing says that it was a JPEG, and restore_lossless is never"
+    if options.restore_lossless == "always" or options.max_quality is None:
+        return None
+    told = source.evidence
+    if told.quality is not None and told.quality < options.max_quality:  # a better one may hide a worse one before it
+        source.quality = replace(codec.given_quality(told.quality), source="pixels")
+    return None if told.found else told.reason
 
 
 def plan(source: Source, options: Options, fingerprint: str, known: Callable[[], Known]) -> Plan:

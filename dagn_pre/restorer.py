@@ -37,6 +37,7 @@ class Outcome:
     Attributes:
         image: as :meth:`Restorer.__call__` gives it; the same object where it was skipped.
         restored: False where it was skipped.
+        reason: why it was skipped; None where it was not.
         cached: whether the cache knew it.
         side: the side information of its file that it was planned with, as :class:`dagn_pre.planning.Plan` has it.
         notes: what :meth:`Restorer.__call__` warns of.
@@ -44,6 +45,7 @@ class Outcome:
 
     image: ImageLike
     restored: bool
+    reason: str | None = None
     cached: bool = False
     side: planning.Symbols | None = None
     notes: tuple[str, ...] = ()
@@ -56,10 +58,12 @@ class _Item:
     source: Source
     plan: Plan
     pixels: Tensor | None = None  # the restored ones, (3, H, W) uint8
+    skip: str | None = None  # what the blind estimate adds to the plan's
     cached: bool = False
 
     def outcome(self) -> Outcome:
-        return Outcome(self.source.result(self.pixels), self.pixels is not None, self.cached, self.plan.side, self.plan.notes)
+        restored, reason = self.pixels is not None, self.plan.skip or self.skip
+        return Outcome(self.source.result(self.pixels), restored, reason, self.cached, self.plan.side, self.plan.notes)
 
 
 class Restorer:
@@ -144,10 +148,10 @@ class Restorer:
         Args:
             image: a path or the bytes of a file (gives an (H, W, 3) uint8 RGB array, upright), a PIL image (gives a PIL
                 image), an (H, W, 3) uint8 array (gives an array in the same channel order), a (3, H, W) uint8 tensor on any
-                device (gives a tensor on that device, in the same channel order; its pixels never leave the restorer's
-                device, but to be looked up in a cache), or a list or tuple of these (gives a list; images of equal padded
-                size share a batch). An image that is skipped comes back as the same object. Which kinds of images work:
-                :mod:`dagn_pre.images`.
+                device (gives a tensor on that device, in the same channel order; its pixels leave the restorer's device only
+                to be looked up in a cache, and where nothing tells whether they were a JPEG), or a list or tuple of these
+                (gives a list; images of equal padded size share a batch). An image that is skipped comes back as the same
+                object. Which kinds of images work: :mod:`dagn_pre.images`.
             known_quality: what the caller knows of the QF, 1..100, one for all or one per image; None: the file's header
                 tells, else P_qf's blind estimate. It decides whether the image is skipped (``max_quality``), which ``strength``
                 is taken where that is by QF, and which model where there is one per QF.
@@ -250,7 +254,24 @@ class Restorer:
             return source.quality
         if not self.model.blind:
             raise UsageError(f"model {str(self.options.model)!r} has no quality predictor")
+        return self._blind(source)
+
+    def _blind(self, source: Source) -> Quality:
         return self.inference.blind_quality(self.inference.guide(self.inference.tensor([source.rgb]), [ImageInformation()]))[0]
+
+    def skipped(self, image: ImageLike | Source) -> str | None:
+        """Why :meth:`__call__` returns an image as it came; None: it restores it. Asks the blind estimate, where it must.
+
+        Raises:
+            ImageError: as :meth:`__call__`.
+        """
+        inference.mind_fork(self.device)
+        source = self._open(image)
+        reason = planning.skip(source, self.options)
+        if reason is None and source.quality is None and self.options.assume_quality is None and self.model.blind:
+            source.quality = self._blind(source)
+            reason = planning.skip(source, self.options)
+        return reason
 
     def restored_before(self, image: ImageLike | Source) -> bool:
         """Whether a file or a PIL image says that dagn-pre has restored it, and its pixels are still those; see ``again``.
@@ -313,17 +334,20 @@ class Restorer:
         png = self.cache.get(key, "png")
         if png is not None:
             item.pixels = torch.tensor(codec.decode(png)).permute(2, 0, 1)
-        item.cached = png is not None or self.cache.get(key, "untouched") is not None
+        else:
+            told = self.cache.get(key, "untouched")
+            item.skip = None if told is None else told.decode()
+        item.cached = item.pixels is not None or item.skip is not None
         return item.cached
 
     def _keep(self, item: _Item) -> None:
         key = item.plan.key
         if self.cache is None or key is None:
             return
-        if item.pixels is None:
-            self.cache.put(key, "untouched", b"")
-        else:
+        if item.pixels is not None:
             self.cache.put(key, "png", cache.to_png(as_array(item.pixels)))
+        elif item.skip is not None:
+            self.cache.put(key, "untouched", item.skip.encode())
 
     # -- what the model has to know -----------------------------------------------------------------------------------
 
@@ -394,8 +418,9 @@ class Restorer:
         if network.model.blind and assumed is None:
             for source, blind in zip(sources, network.blind_quality(guidance)):
                 source.quality = source.quality or blind
-        skipped = [planning.skip(source, self.options) is not None for source in sources]
-        if all(skipped):
+        for item in items:
+            item.skip = planning.skip(item.source, self.options)
+        if all(item.skip is not None for item in items):
             return
         side = items[0].plan.side
         if side is not None:  # then all of the batch have it, for the same weights
@@ -405,9 +430,9 @@ class Restorer:
         output = output.clamp(0, 1).mul(255).round().to(torch.uint8)
         if (grey := (x[:, :1] == x[:, 1:]).flatten(1).all(1)).any():  # stays so, also where it came as colour
             output[grey] = output[grey].float().mean(1, keepdim=True).round().to(torch.uint8)
-        for item, left_alone, pixels in zip(items, skipped, output):
+        for item, pixels in zip(items, output):
             height, width = item.source.size
-            item.pixels = None if left_alone else pixels[:, :height, :width]
+            item.pixels = pixels[:, :height, :width] if item.skip is None else None
 
     def _strength(self, sources: list[Source]) -> float | Tensor:
         """One for all images, or (B, 1, 1, 1) by the QF of each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
-from dagn_pre import codec, images
+from dagn_pre import codec, evidence, images
 from dagn_pre.codec import RESTORED, Quality
 from dagn_pre.errors import ImageError
+from dagn_pre.evidence import Evidence
 from dagn_pre.metadata import Metadata, is_marked
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor
@@ -93,6 +95,11 @@ class Source:
         """Height and width in pixels, as stored."""
         height, width = self.rgb.shape[1:] if isinstance(self.rgb, Tensor) else self.rgb.shape[:2]
         return height, width
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """Whether its pixels show that they were a JPEG; a tensor's are copied to the CPU."""
+        return evidence.of(as_array(self.rgb))
 
     def file(self) -> bytes | None:
         """The bytes of the JPEG behind the image; None where there is none.

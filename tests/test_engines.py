@@ -20,7 +20,7 @@ from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError
 from dagn_pre.graphs import MatrixPool, WholeGraph
 from dagn_pre.protocol import RestorationModel
-from tests.conftest import TINY
+from tests.support import TINY
 
 SHAPES = [(1, 3, 64, 48), (2, 3, 32, 80), (1, 3, 16, 16)]
 

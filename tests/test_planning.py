@@ -39,7 +39,7 @@ def test_skipping_has_a_reason(lazy, tmp_path):
         (dict(max_quality=31), dict(image=JPEG, known_quality=31), "its QF is 31, and max_quality 31"),
         (dict(max_quality=30), dict(image=PIXELS), None),
         (dict(max_quality=30), dict(image=PIXELS, data=JPEG), "its QF is 30, and max_quality 30"),
-        (dict(max_quality=30), dict(image=PIXELS[:20], data=JPEG), None),  # not that file's pixels
+        (dict(max_quality=30), dict(image=PIXELS[:40], data=JPEG), None),  # not that file's pixels
         (dict(max_quality=None), dict(image=codec.encode(IMAGE, 100)), None),
         (dict(strength=0), dict(image=JPEG), "strength is 0"),
         (dict(max_quality=None), dict(image=marked), "dagn-pre has restored it before"),
@@ -50,7 +50,8 @@ def test_skipping_has_a_reason(lazy, tmp_path):
         (dict(max_quality=None, again=True), dict(image=marked), None),
         (dict(again=True), dict(image=marked_jpeg), "its QF is 95, and max_quality 85"),
         (dict(again=True), dict(image=codec.decode(marked_jpeg), data=marked_jpeg), "its QF is 95, and max_quality 85"),
-        (dict(again=True), dict(image=IMAGE, known_quality=RESTORED), None),
+        (dict(again=True), dict(image=IMAGE, known_quality=RESTORED), "no 8x8 grid in the pixels"),
+        (dict(again=True, restore_lossless="always"), dict(image=IMAGE, known_quality=RESTORED), None),
     ]
     for options, call, reason in cases:
         plan = lazy(**options).plan(**call)

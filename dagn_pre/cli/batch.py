@@ -137,16 +137,17 @@ def _checked(pairs: Pairs) -> Pairs:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of one input: how it is counted, and the names of metadata that could not be kept."""
+    """What became of one input: how it is counted, the names of metadata that could not be kept, and why its pixels were."""
 
     counted: str = "written"
     lost: tuple[str, ...] = ()
+    untouched: str | None = None
 
 
 def run(planned: Batch, work: Callable[[Path, Path], Done], overwrite: bool) -> int:
     """Call ``work(input, output)`` for each pair, skipping outputs that exist; a bad file is reported and the others go on.
 
-    What could not be kept, and what was left out, is said in the summary, once.
+    What was left untouched, what could not be kept, and what was left out, is said in the summary, once.
 
     Returns:
         1 if any file failed, else 0.
@@ -156,6 +157,7 @@ def run(planned: Batch, work: Callable[[Path, Path], Done], overwrite: bool) -> 
     """
     counts: Counter[str] = Counter()
     lost: defaultdict[str, list[Path]] = defaultdict(list)
+    untouched: defaultdict[str, list[Path]] = defaultdict(list)
     for source, target in tqdm(planned.pairs, unit="image", disable=len(planned.pairs) == 1):
         if target.exists() and not overwrite:
             counts["skipped (exists already; --overwrite to redo)"] += 1
@@ -172,7 +174,11 @@ def run(planned: Batch, work: Callable[[Path, Path], Done], overwrite: bool) -> 
             counts[done.counted] += 1
             for name in done.lost:
                 lost[name].append(source)
+            if done.untouched:
+                untouched[done.untouched].append(source)
     print(", ".join(f"{count} {what}" for what, count in counts.items()))
+    if untouched:
+        print(printable(told_with_examples("left as they are", untouched)))
     if lost:
         print(printable(told_with_examples("metadata not kept", lost)))
     if planned.left_out:

@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
             "standard_tables": info.quality.standard if info.quality else None,
             "table_distance": round(distance, 3) if distance is not None else None,
             "blind_quality": restorer.estimate_quality(source, blind=True).value,
+            "untouched": restorer.skipped(source),
             "restored": restorer.restored_before(source),
             "side_information": adapter.describe(opened, path, known),
         }
@@ -107,6 +108,8 @@ def _line(row: dict) -> str:
         tables = "" if row["standard_tables"] else f" (nearest; tables are not IJG's, their steps differ by {far} on average)"
         parts.append(f"header QF {row['header_quality']}{tables}")
     parts.append(f"blind QF {row['blind_quality']}")
+    if row["untouched"]:
+        parts.append(f"left as it is: {row['untouched']}")
     if row["restored"]:
         parts.append("restored by dagn-pre")
     side = row["side_information"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from dagn_pre.cli import batch
 from dagn_pre.cli.arguments import max_quality
-from dagn_pre.defaults import MAX_QUALITY
+from dagn_pre.defaults import MAX_QUALITY, RESTORE_LOSSLESS
 
 HELP = "Remove JPEG artifacts from images."
 EXAMPLE = "dagn-pre restore photos/ restored/ --max-quality 80"
@@ -33,6 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MAX_QUALITY,
         metavar="QF",
         help="leave images of this QF or more untouched (default: %(default)s; none: restore all)",
+    )
+    parser.add_argument(
+        "--restore-lossless",
+        choices=("always", "blind", "never"),
+        default=RESTORE_LOSSLESS,
+        help="of what is not known to be a JPEG, such as PNGs: blind (default) restores it where its pixels show that it was "
+        "one, always as if it had been, never leaves it untouched",
     )
     parser.add_argument(
         "--assume-quality",
@@ -69,9 +76,12 @@ def run(options: argparse.Namespace) -> int:
     name = batch.exchanged(f".{options.format}", options.full_names)
     planned = batch.plan(options.sources, options.target, name, images.WRITABLE_SUFFIXES)
     options.model = options.model or models.FOR[options.viewer]
-    names = ("model", "device", "max_quality", "strength", "tile", "dtype", "engine", "strict", "assume_tables", "strict_files")
+    names = (
+        "model", "device", "max_quality", "restore_lossless", "strength", "tile", "dtype", "engine", "strict", "assume_tables",
+        "strict_files", "again",
+    )  # fmt: skip
     side = options.side_weights or not options.no_side_information
-    settings = {name: getattr(options, name) for name in (*names, "again")}
+    settings = {name: getattr(options, name) for name in names}
     restorer = Restorer(**settings, assume_quality=options.assume_quality, side_information=side)
 
     def work(source: Path, target: Path) -> batch.Done:
@@ -90,9 +100,11 @@ def run(options: argparse.Namespace) -> int:
         lost = images.save(upright, target, Metadata.of(image).upright(), mark=outcome.restored or before)
         if before:
             return batch.Done("written as they are (restored before; --again to restore again)", lost)
-        if outcome.restored and outcome.side is not None:
+        if not outcome.restored:
+            return batch.Done("written as they are", lost, outcome.reason)
+        if outcome.side is not None:
             return batch.Done("written with side information", lost)
-        left = outcome.restored and not options.no_side_information and adapter.carries(image)
+        left = not options.no_side_information and adapter.carries(image)
         return batch.Done("written without the side information it has" if left else "written", lost)
 
     return batch.run(planned, work, options.overwrite)

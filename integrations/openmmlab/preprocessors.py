@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from mmengine.logging import print_log
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dagn_pre.errors import UsageError
 from dagn_pre.integrations.openmmlab.deferred import KEY, replay
 from dagn_pre.options import check_options
-from dagn_pre.restorer import restorer_on
+from dagn_pre.restorer import Outcome, restorer_on
 
 if TYPE_CHECKING:
     from mmengine.model import BaseDataPreprocessor as _Host
@@ -34,7 +34,8 @@ class Restoring(_Host):
     Images that the pipeline hands over by :class:`DAGNDefer` steps, (3, H, W) uint8 BGR at original resolution, are restored
     together on the model's device; then the pixels are resized, flipped and padded there as the pipeline noted, and the host
     normalises, pads and stacks them. Other images pass as they came: so a training pipeline without DAGNDefer trains as
-    before. Each restored sample's metainfo gains ``dagn_restored``, False where its quality needed nothing.
+    before. Each such sample's metainfo gains ``dagn_restored``, False where the image was left untouched, and
+    ``dagn_reason``, why, else None.
 
     The networks are the process's shared ones, of :func:`dagn_pre.restorer.restorer_on`: no part of the model, its
     parameters, state dict or copies.
@@ -53,7 +54,7 @@ class Restoring(_Host):
         if self.checked.needs_file:
             name = str(self.checked.model)
             raise UsageError(f"model {name!r} works on files, and a preprocessor has tensors: use the transform")
-        self.last: tuple[list[Tensor], list, list[Tensor]] | None = None  # images, hints, restored
+        self.last: tuple[list[Tensor], list, list[Outcome]] | None = None  # images, hints, what became of them
         self.warned = False
 
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -69,24 +70,25 @@ class Restoring(_Host):
             return data
         inputs = list(data["inputs"])
         hints = [note.quality for note in deferred.values()]
-        for index, restored in zip(deferred, self.restored([inputs[index] for index in deferred], hints, training)):
-            samples[index].set_metainfo({"dagn_restored": restored is not inputs[index]})
+        for index, found in zip(deferred, self.restored([inputs[index] for index in deferred], hints, training)):
+            samples[index].set_metainfo({"dagn_restored": found.restored, "dagn_reason": found.reason})
             samples[index].pop(KEY)
-            inputs[index] = replay(restored, deferred[index].steps)
+            inputs[index] = replay(cast(Tensor, found.image), deferred[index].steps)
         return {**data, "inputs": inputs, "data_samples": samples}
 
-    def restored(self, images: list[Tensor], hints: list, training: bool) -> list[Tensor]:
-        """The images restored; those that need nothing are the same objects. Test-time augmentation brings the same ones
-        again and again, so the last batch is kept."""
+    def restored(self, images: list[Tensor], hints: list, training: bool) -> list[Outcome]:
+        """What becomes of the images. Test-time augmentation brings the same ones again and again: the last batch is kept."""
         if self.last is not None:
-            before, known, restored = self.last
+            before, known, outcomes = self.last
             same = known == hints and [one.device for one in before] == [one.device for one in images]
             if same and all(map(torch.equal, before, images)):
-                return [new if old is kept else kept for new, old, kept in zip(images, before, restored)]
+                return outcomes
         restorer = restorer_on(str(images[0].device), self.checked)
-        restored = restorer(images, known_quality=hints, channel_order="bgr")
-        self.last = None if training else (images, hints, restored)
-        return restored
+        outcomes = restorer.restore(images, known_quality=hints, channel_order="bgr")
+        for note in dict.fromkeys(note for one in outcomes for note in one.notes):
+            print_log(f"{type(self).__name__}: {note}", "current", logging.WARNING)
+        self.last = None if training else (images, hints, outcomes)
+        return outcomes
 
     def warn(self, training: bool) -> None:
         """Say once that a test pipeline hands nothing over."""

@@ -19,11 +19,11 @@ from dagn_pre.options import Options
 class DAGNRestore(RestoringStep, BaseTransform):
     """Restore ``results["img"]`` with a :class:`dagn_pre.Restorer`, shared by all pipelines of a process.
 
-    Required keys: img, (H, W, 3) uint8 BGR. Modified: img, same shape and type. Added: dagn_restored, bool, False where
-    the image was left untouched; dagn_cached, bool, True where that was read from the cache. The image's quality is taken
-    from, in this order: jpeg_quality, as JPEGCompress notes it; the header of the file at img_path (read again through
-    mmengine.fileio); the pixels (blind). Side information, and whether dagn-pre has restored the image before, come from what
-    JPEGCompress wrote, or from the file at img_path.
+    Required keys: img, (H, W, 3) uint8 BGR. Modified: img, same shape and type. Added: dagn_restored, bool, False where the
+    image was left untouched; dagn_reason, why it was, else None; dagn_cached, bool, True where that was read from the cache.
+    The image's quality is taken from, in this order: jpeg_quality, as JPEGCompress notes it; the header of the file at
+    img_path (read again through mmengine.fileio); the pixels (blind). Side information, and whether dagn-pre has restored the
+    image before, come from what JPEGCompress wrote, or from the file at img_path.
 
     The weights are loaded when the first image comes that needs them, in the process that it comes to; the object itself
     pickles to a few hundred bytes. In DataLoader workers torch keeps to one thread.
@@ -60,7 +60,7 @@ class DAGNRestore(RestoringStep, BaseTransform):
     def transform(self, results: dict) -> dict:
         """Restore one image; see the class for the keys."""
         check_place(self, results)
-        image, restored, cached = results["img"], False, False
+        image, restored, reason, cached = results["img"], False, None, False
         try:
             check_channels(image)
             found = self.restorer().restore(
@@ -69,12 +69,13 @@ class DAGNRestore(RestoringStep, BaseTransform):
         except ImageError as error:
             if self.on_error == "raise":
                 raise ImageError(f"cannot restore {named(results)}: {error}") from error
+            reason = str(error)
             print_log(f"DAGNRestore leaves {named(results)} as it is: {error}", "current", logging.WARNING)
         else:
-            image, restored, cached = found.image, found.restored, found.cached
+            image, restored, reason, cached = found.image, found.restored, found.reason, found.cached
             for note in found.notes:
                 print_log(f"DAGNRestore: {note}", "current", logging.WARNING)
-        results["img"], results["dagn_restored"], results["dagn_cached"] = image, restored, cached
+        results |= {"img": image, "dagn_restored": restored, "dagn_reason": reason, "dagn_cached": cached}
         return results
 
     def __repr__(self) -> str:

@@ -23,6 +23,7 @@ from dagn_pre.errors import UsageError, failure, printable
 from dagn_pre.files import atomic_path, write_atomic
 from dagn_pre.metadata import Metadata
 from tests.support import odd_files, photograph
+from tests.support.content import text, textured
 
 
 @pytest.fixture
@@ -404,7 +405,8 @@ def test_every_format_is_taken_and_what_is_left_out_is_counted_and_named(tmp_pat
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     assert restore(folder, tmp_path / "out") == 0
     out = capsys.readouterr().out
-    assert "4 written" in out and "links to folders (1: linked)" in out
+    assert "2 written, 2 written as they are" in out  # AVIF and JPEG 2000 were never a JPEG
+    assert "links to folders (1: linked)" in out
     assert "files of other formats (4: notes.txt, one.psd, three.psd, ...)" in out
     assert files(tmp_path / "out") == {"a.png", "b.avif.png", "b.jp2.png", "b.mpo.png"}
     assert main(["inspect", str(folder), *model]) == 0
@@ -526,3 +528,25 @@ def test_a_wrong_option_ends_a_batch_at_once(tmp_path):
 
     with pytest.raises(UsageError, match="wrong for all"):
         batch.run(batch.Batch([(tmp_path / "a", tmp_path / "b")]), work, False)
+
+
+def test_what_was_never_a_jpeg_is_left_and_said(tmp_path, restore, model, capsys):
+    once = codec.compress(textured(), 30)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, pixels in (("text.png", text()), ("once.png", once), ("tiny.png", once[:12, :20])):
+        Image.fromarray(pixels).save(folder / name)
+    changed = {"blind": {"once.png"}, "always": {"once.png", "text.png", "tiny.png"}, "never": set()}
+    for mode, names in changed.items():
+        assert restore(folder, tmp_path / mode, "--restore-lossless", mode) == 0
+        out = capsys.readouterr().out
+        pairs = [(Image.open(folder / name), Image.open(tmp_path / mode / name)) for name in sorted(files(folder))]
+        assert {Path(before.filename).name for before, after in pairs if not np.array_equal(before, after)} == names
+        if mode == "blind":
+            assert "1 written" in out and "2 written as they are" in out
+            assert "no 8x8 grid in the pixels (1: text.png)" in out and "too small to tell: 20 x 12 (1: tiny.png)" in out
+    assert main(["inspect", str(folder), *model, "--json"]) == 0
+    rows = {Path(row["file"]).name: row["untouched"] for row in json.loads(capsys.readouterr().out)}
+    assert rows == {"text.png": "no 8x8 grid in the pixels", "once.png": None, "tiny.png": "too small to tell: 20 x 12"}
+    assert main(["inspect", str(folder / "text.png"), *model]) == 0
+    assert "left as it is: no 8x8 grid in the pixels" in capsys.readouterr().out

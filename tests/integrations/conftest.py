@@ -100,7 +100,7 @@ def faster_rcnn(data, weights, tmp_path) -> Config:
     for pipeline in (config.test_pipeline, config.test_dataloader.dataset.pipeline):
         pipeline[1].scale = (SIZE[1], SIZE[0])
         pipeline[-1].meta_keys = (*pipeline[-1].meta_keys, *NOTED)
-    return insert(tested_only(config, tmp_path), model=weights)
+    return insert(tested_only(config, tmp_path), model=weights, restore_lossless="always")
 
 
 @pytest.fixture
@@ -121,4 +121,4 @@ def pspnet(data, weights, tmp_path) -> Config:
         pipeline[-1].meta_keys = meta_keys
     config.tta_pipeline[1].transforms[0] = [dict(type="Resize", scale_factor=r, keep_ratio=True) for r in (0.5, 1.0)]
     config.tta_pipeline[1].transforms[-1][0].meta_keys = meta_keys
-    return insert(tested_only(config, tmp_path), model=weights)
+    return insert(tested_only(config, tmp_path), model=weights, restore_lossless="always")

@@ -7,7 +7,7 @@ import numpy as np
 FASTER_RCNN = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
 PSPNET = "mmseg::pspnet/pspnet_r50-d8_4xb4-20k_voc12aug-512x512.py"
 SIZE = (64, 96)  # height, width
-NOTED = ("dagn_restored", "jpeg_quality")
+NOTED = ("dagn_restored", "dagn_reason", "jpeg_quality")
 
 
 def picture(seed: int) -> np.ndarray:

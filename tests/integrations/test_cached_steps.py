@@ -83,9 +83,9 @@ def test_cached_bytes_are_not_encoded_again(folder, monkeypatch):
 
 
 def test_second_time_is_read_and_equal(weights, folder):
-    expected = DAGNRestore(weights)(toy())
+    expected = DAGNRestore(weights)(toy(jpeg_quality=10))
     assert expected["dagn_cached"] is False
-    first, second = (DAGNRestore(weights, cache_dir=folder)(toy()) for _ in range(2))
+    first, second = (DAGNRestore(weights, cache_dir=folder)(toy(jpeg_quality=10)) for _ in range(2))
     assert (first["dagn_cached"], second["dagn_cached"]) == (False, True)
     for results in (first, second):
         np.testing.assert_array_equal(results["img"], expected["img"])
@@ -98,7 +98,7 @@ def refused(restorer: Restorer):
 
 
 def test_no_network_is_loaded_when_every_image_is_there(weights, folder, monkeypatch):
-    images = [toy(seed) for seed in range(3)]
+    images = [toy(seed, jpeg_quality=10) for seed in range(3)]
     for image in images:
         DAGNRestore(weights, cache_dir=folder)(dict(image))
 
@@ -106,14 +106,14 @@ def test_no_network_is_loaded_when_every_image_is_there(weights, folder, monkeyp
     monkeypatch.setattr(Restorer, "inference", property(refused))
     assert all(DAGNRestore(weights, cache_dir=folder)(dict(image))["dagn_cached"] for image in images)
     with pytest.raises(AssertionError):
-        DAGNRestore(weights, cache_dir=folder)(toy(3))
+        DAGNRestore(weights, cache_dir=folder)(toy(3, jpeg_quality=10))
 
 
 def test_untouched_images_are_markers_and_their_quality_is_not_estimated_again(folder, monkeypatch):
     monkeypatch.setattr(Inference, "blind_quality", lambda self, guidance: [codec.Quality(95, "blind")])
     for cached in (False, True):
         results = (before := toy()).copy()
-        DAGNRestore("dagn-s", cache_dir=folder)(results)
+        DAGNRestore("dagn-s", cache_dir=folder, restore_lossless="always")(results)
         assert results["img"] is before["img"] and results["dagn_restored"] is False and results["dagn_cached"] is cached
         if not cached:
             monkeypatch.setattr(Restorer, "inference", property(refused))
@@ -141,7 +141,7 @@ def test_whatever_changes_pixels_changes_the_key(weights, folder, change, monkey
 
 def test_the_quality_set_by_hand_changes_the_key(folder):
     for quality, cached in ((10, False), (40, False), (10, True), (None, False)):
-        assert DAGNRestore("dagn-s", assume_quality=quality, cache_dir=folder)(toy())["dagn_cached"] is cached
+        assert DAGNRestore("dagn-s", assume_quality=quality, cache_dir=folder)(toy(jpeg_quality=10))["dagn_cached"] is cached
 
 
 def test_what_changes_no_pixels_shares_the_entry(weights, folder, tmp_path):
@@ -160,10 +160,10 @@ def test_weights_replaced_after_the_first_look_are_not_filed_under_the_old(weigh
     step = DAGNRestore(str(path), cache_dir=folder)
     assert step.restorer().fingerprint == models.fingerprint(weights)
     shutil.copy(other_weights(weights, tmp_path), path)
-    assert step(toy())["dagn_cached"] is False
-    assert DAGNRestore(weights, cache_dir=folder)(toy())["dagn_cached"] is False
+    assert step(toy(jpeg_quality=10))["dagn_cached"] is False
+    assert DAGNRestore(weights, cache_dir=folder)(toy(jpeg_quality=10))["dagn_cached"] is False
     restorer_of.cache_clear()
-    assert step(toy())["dagn_cached"] is True
+    assert step(toy(jpeg_quality=10))["dagn_cached"] is True
 
 
 def test_both_steps_share_a_folder(weights, folder):
@@ -175,16 +175,16 @@ def test_both_steps_share_a_folder(weights, folder):
 
 def test_damaged_entries_are_restored_again(weights, folder, caplog):
     step = DAGNRestore(weights, cache_dir=folder)
-    expected = step(toy())["img"]
+    expected = step(toy(jpeg_quality=10))["img"]
     (entry,) = Cache(folder).entries()
     entry.path.write_bytes(entry.path.read_bytes()[:-40])
-    results = step(toy())
+    results = step(toy(jpeg_quality=10))
     np.testing.assert_array_equal(results["img"], expected)
-    assert results["dagn_cached"] is False and "damaged" in caplog.text and step(toy())["dagn_cached"] is True
+    assert results["dagn_cached"] is False and "damaged" in caplog.text and step(toy(jpeg_quality=10))["dagn_cached"] is True
 
 
 def test_a_full_disk_is_one_warning_and_the_pipeline_goes_on(weights, folder, monkeypatch, caplog):
-    step, expected = DAGNRestore(weights, cache_dir=folder), DAGNRestore(weights)(toy())["img"]
+    step, expected = DAGNRestore(weights, cache_dir=folder), DAGNRestore(weights)(toy(jpeg_quality=10))["img"]
 
     def refuse(*_):
         raise OSError(28, "No space left on device", folder)
@@ -192,7 +192,7 @@ def test_a_full_disk_is_one_warning_and_the_pipeline_goes_on(weights, folder, mo
     monkeypatch.setattr(os, "replace", refuse)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            np.testing.assert_array_equal(step(toy())["img"], expected)
+            np.testing.assert_array_equal(step(toy(jpeg_quality=10))["img"], expected)
     assert caplog.text.count("No space left") == 1 and kinds(folder) == []
 
 

@@ -51,12 +51,13 @@ def test_the_file_reaches_a_decoder(tmp_path):
     (tmp_path / "a.jpg").write_bytes(data)
     loaded = LoadImageFromFile()({"img_path": str(tmp_path / "a.jpg")})
     assert np.array_equal(DAGNRestore("libjpeg-plain")(loaded)["img"][..., ::-1], expected)
+    always = DAGNRestore("libjpeg-plain", restore_lossless="always")
     with pytest.raises(ImageError, match="works on JPEG files, and there is none"):
-        DAGNRestore("libjpeg-plain")({"img": photograph()})
+        always({"img": photograph()})
     with pytest.raises(ImageError, match="upright it is 96x64, not 32x32 as loaded"):
-        DAGNRestore("libjpeg-plain")({"img": photograph(32, 32), "img_path": str(tmp_path / "a.jpg")})
+        always({"img": photograph(32, 32), "img_path": str(tmp_path / "a.jpg")})
     gone = {"img": photograph(), "img_path": str(tmp_path / "gone.jpg")}
-    assert DAGNRestore("libjpeg-plain", on_error="pass")(gone)["dagn_restored"] is False
+    assert DAGNRestore("libjpeg-plain", on_error="pass", restore_lossless="always")(gone)["dagn_restored"] is False
     assert DAGNRestore("libjpeg-plain", strength=0)(dict(results))["img"] is results["img"]
 
 
@@ -70,7 +71,7 @@ def test_a_preprocessor_has_no_files():
 def test_pictures_without_tables_are_named_passed_or_assumed(qgac):
     results = {"img": photograph(), "img_path": "frame.png"}
     with pytest.raises(ImageError, match=r"frame\.png.*no quantisation tables"):
-        DAGNRestore(qgac)(dict(results))
-    passed = DAGNRestore(qgac, on_error="pass")(dict(results))
+        DAGNRestore(qgac, restore_lossless="always")(dict(results))
+    passed = DAGNRestore(qgac, on_error="pass", restore_lossless="always")(dict(results))
     assert passed["img"] is results["img"] and not passed["dagn_restored"]
     assert DAGNRestore(qgac, assume_tables=True, max_quality=None)(dict(results))["dagn_restored"]

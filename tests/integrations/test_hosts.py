@@ -101,7 +101,7 @@ def test_wrapped_datasets(faster_rcnn, weights, wrapper):
     else:
         wrapped, count = dict(type=wrapper, datasets=[inner, copy.deepcopy(inner)]), 8
     faster_rcnn.test_dataloader.dataset = ConfigDict(wrapped)
-    config = insert(faster_rcnn, model=weights, splits=["test"])
+    config = insert(faster_rcnn, model=weights, splits=["test"], restore_lossless="always")
     init_default_scope("mmdet")
     samples = list(Runner.build_dataloader(config.test_dataloader, seed=0))
     notes = [sample["data_samples"][0].metainfo["dagn_restored"] for sample in samples]

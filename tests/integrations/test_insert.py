@@ -249,6 +249,14 @@ def test_command_prints_the_pipeline_before_and_after(tmp_path, capsys):
     assert main([*arguments, "--overwrite"]) == 0
 
 
+@pytest.mark.parametrize("config", ["gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco.py", "legacy_1.x/ssd300_coco_v1.py"])
+def test_command_takes_configs_in_folders_whose_names_mmengine_cannot_read(config, tmp_path):
+    source = f"mmdet::{config}"
+    assert main(["insert", source, "-o", str(tmp_path / "out.py")]) == 0
+    before, after = (Config.fromfile(path) for path in (find(source), tmp_path / "out.py"))
+    assert "DAGNRestore" in names(after.test_dataloader.dataset.pipeline) and after.model == before.model
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [

@@ -30,10 +30,10 @@ class Preprocessor(preprocessors.Restoring, Host):
 NAMES = [field.name for field in fields(Options)]
 STEPS = {"openmmlab": DAGNRestore, "torchvision": TorchvisionRestore}
 OTHERS = {  # a valid value of each option that is not its default
-    "model": "arcnn", "device": "auto", "max_quality": None, "strength": 0.5, "tile": 32, "overlap": 16, "dtype": "float32",
-    "engine": "openvino",
-    "assume_quality": 30, "strict": True, "assume_tables": True, "side_information": False, "expect_side_information": True,
-    "strict_files": True, "again": True, "cache_dir": "cache", "cache_size": "1 MB",
+    "model": "arcnn", "device": "auto", "max_quality": None, "restore_lossless": "always", "strength": 0.5, "tile": 32,
+    "overlap": 16, "dtype": "float32", "engine": "openvino", "assume_quality": 30, "strict": True, "assume_tables": True,
+    "side_information": False, "expect_side_information": True, "strict_files": True, "again": True, "cache_dir": "cache",
+    "cache_size": "1 MB",
 }  # fmt: skip
 
 
@@ -85,12 +85,12 @@ def test_each_option_is_documented():
 
 def test_every_adapter_reads_what_another_one_restored(weights, tmp_path):
     """Of the same pixels, of which nothing else is known."""
-    options = dict(model=weights, cache_dir=str(Path(tmp_path) / "cache"))
+    options = dict(model=weights, restore_lossless="always", cache_dir=str(Path(tmp_path) / "cache"))
     rgb = picture(0)
     expected = DAGNRestore(**options)({"img": np.ascontiguousarray(rgb[..., ::-1]), "img_path": None})["img"][..., ::-1]
     tensor = torch.from_numpy(rgb).permute(2, 0, 1).contiguous()
     found = TorchvisionRestore(**options)(tensor)
     assert np.array_equal(found.permute(1, 2, 0).numpy(), expected)
-    (bgr,) = Preprocessor(restorer=options).restored([tensor.flip(0)], [None], False)
-    assert np.array_equal(bgr.flip(0).permute(1, 2, 0).numpy(), expected)
+    (found,) = Preprocessor(restorer=options).restored([tensor.flip(0)], [None], False)
+    assert np.array_equal(found.image.flip(0).permute(1, 2, 0).numpy(), expected)
     assert len(list(Cache(options["cache_dir"]).entries())) == 1

@@ -27,6 +27,7 @@ from dagn_pre.errors import ConfigError, ImageError, UsageError
 from dagn_pre.integrations.openmmlab import DAGNDefer, DAGNDetDataPreprocessor, DAGNSegDataPreProcessor, preprocessors
 from dagn_pre.integrations.openmmlab.insert import insert
 
+OURS = ("dagn_restored", "dagn_reason")
 RESIZED = (113, 75)  # width, height: neither side by a whole factor
 SEG_TRAIN = [
     dict(type="LoadImageFromFile"),
@@ -62,15 +63,15 @@ def seg(pspnet) -> Config:
 @pytest.fixture
 def calls(monkeypatch) -> list:
     """How many images each call of a restorer got."""
-    counts, call = [], restorer.Restorer.__call__
+    counts, call = [], restorer.Restorer.restore
     spy = lambda self, images, *args, **kwargs: counts.append(len(images)) or call(self, images, *args, **kwargs)  # noqa: E731
-    monkeypatch.setattr(restorer.Restorer, "__call__", spy)
+    monkeypatch.setattr(restorer.Restorer, "restore", spy)
     return counts
 
 
 def moved(config: Config, weights: str, **options) -> Config:
     """The same config, restoring in the preprocessor."""
-    return insert(config, where="preprocessor", model=weights, **options)
+    return insert(config, where="preprocessor", model=weights, restore_lossless="always", **options)
 
 
 def prepared(config: Config, size: int, training: bool = False, seed: int = 0) -> list[dict]:
@@ -90,8 +91,8 @@ def assert_alike(batches: list[dict], expected: list[dict], std: float) -> None:
         difference = (batch["inputs"] - other["inputs"]).abs() * std
         assert difference.max() < 1.5 and (difference > 0.5).float().mean() < 0.01
         for sample, wanted in zip(batch["data_samples"], other["data_samples"], strict=True):
-            notes = {key: value for key, value in sample.metainfo.items() if key != "dagn_restored"}
-            assert notes == {key: value for key, value in wanted.metainfo.items() if key != "dagn_restored"}
+            notes = {key: value for key, value in sample.metainfo.items() if key not in OURS}
+            assert notes == {key: value for key, value in wanted.metainfo.items() if key not in OURS}
             assert sample.metainfo["dagn_restored"] == (not wanted.img_path.endswith("q95.jpg"))
             for key, truth in wanted.items():
                 for name, value in truth.items():
@@ -105,7 +106,7 @@ def trained(config: Config, pipeline: list, weights: str) -> tuple[Config, Confi
     dataset.pipeline, dataset.test_mode = [ConfigDict(copy.deepcopy(step)) for step in pipeline], False
     dataset.pipeline[-1].meta_keys = ("img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
     config.pop("tta_pipeline", None)
-    return insert(config, model=weights), moved(config, weights)
+    return insert(config, model=weights, restore_lossless="always"), moved(config, weights)
 
 
 # -- the same pixels and the same truth ----------------------------------------------------------------------------------
@@ -137,7 +138,7 @@ def test_truth_of_training_is_resized_padded_and_flipped_with_the_image(faster_r
     batches, expected = prepared(ours, 4, True, seed), prepared(plain, 4, True, seed)
     for batch in expected:
         for sample in batch["data_samples"]:
-            sample.set_metainfo(dict(dagn_restored=None))
+            sample.set_metainfo(dict.fromkeys(OURS))
     assert_alike(batches, expected, std=58)
     assert len({sample.scale_factor for sample in batches[0]["data_samples"]}) > 1
 
@@ -151,13 +152,13 @@ def test_maps_of_training_are_resized_and_flipped_with_the_image(pspnet, weights
 
 
 def test_quality_comes_from_the_note_the_header_and_the_pixels(faster_rcnn, weights, monkeypatch):
-    hints, call = [], restorer.Restorer.__call__
+    hints, call = [], restorer.Restorer.restore
 
     def spy(self, images, known_quality, **more):
         hints.extend(known_quality)
         return call(self, images, known_quality, **more)
 
-    monkeypatch.setattr(restorer.Restorer, "__call__", spy)
+    monkeypatch.setattr(restorer.Restorer, "restore", spy)
     prepared(moved(faster_rcnn, weights), 4)
     assert [getattr(hint, "value", None) for hint in hints] == [10, 40, 95, None]
     hints.clear()
@@ -284,8 +285,8 @@ def test_two_processes_train_and_test(faster_rcnn, weights, tmp_path):
     (tmp_path / "ddp_run.py").write_text(
         "import sys, torch\nfrom mmengine.config import Config\nfrom mmengine.runner import Runner\n"
         "from mmengine.dist import get_rank\nfrom dagn_pre.restorer import Restorer\ntorch.set_num_threads(1)\n"
-        "counts, call = [], Restorer.__call__\n"
-        "Restorer.__call__ = lambda self, images, **k: counts.append(len(images)) or call(self, images, **k)\n"
+        "counts, call = [], Restorer.restore\n"
+        "Restorer.restore = lambda self, images, **k: counts.append(len(images)) or call(self, images, **k)\n"
         "torch.distributed.init_process_group('gloo')\n"  # mmengine's own way needs CUDA
         "runner = Runner.from_cfg(Config.fromfile(sys.argv[1])); runner.train(); runner.test()\n"
         "total = sum(p.double().sum().item() for p in runner.model.parameters())\n"
@@ -353,7 +354,7 @@ def test_test_time_augmentation_of_a_detector(faster_rcnn, weights, calls):
     ]
     dataset.pipeline = [dataset.pipeline[0], ConfigDict(type="TestTimeAug", transforms=alternatives)]
     tta = dict(type="DetTTAModel", tta_cfg=dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=10))
-    plain, ours = insert(faster_rcnn, model=weights), moved(faster_rcnn, weights)
+    plain, ours = insert(faster_rcnn, model=weights, restore_lossless="always"), moved(faster_rcnn, weights)
     for each in (plain, ours):
         each.model = ConfigDict(**tta, module=each.model)
     expected = run_test(plain, "det-tta-transform")

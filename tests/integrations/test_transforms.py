@@ -133,11 +133,24 @@ def test_float_images_are_a_config_error(step):
 
 
 def test_restore_is_the_restorer_on_bgr(weights):
-    results = DAGNRestore(weights)(toy())
-    expected = shared_restorer(model=weights, device="cpu")(picture(0))
+    results = DAGNRestore(weights, restore_lossless="always")(toy())
+    expected = shared_restorer(model=weights, device="cpu", restore_lossless="always")(picture(0))
     np.testing.assert_array_equal(results["img"][..., ::-1], expected)
     assert results["dagn_restored"] is True and results["img"].dtype == np.uint8
     assert (expected != picture(0)).any()
+
+
+def test_the_reason_for_leaving_an_image_is_noted(weights):
+    """A picture that was never a JPEG, one whose quality is known, and one that is restored."""
+    for results, reason in (
+        (toy(), "no 8x8 grid in the pixels"),
+        (toy(jpeg_quality=90), "its QF is 90, and max_quality 85"),
+        (toy(jpeg_quality=10), None),
+    ):
+        before = results["img"]
+        found = DAGNRestore(weights)(results)
+        assert found["dagn_reason"] == reason and found["dagn_restored"] is (reason is None)
+        assert (found["img"] is before) == (reason is not None)
 
 
 def test_strength_zero_and_high_quality_leave_the_image(weights):
@@ -193,10 +206,10 @@ def test_header_through_any_file_backend(weights, data):
 
 def test_blind_estimate_where_nothing_is_known(monkeypatch):
     """The shipped model has P_qf: what it estimates decides."""
-    restorer = shared_restorer(model="dagn-s", device="cpu")
+    restorer = shared_restorer(model="dagn-s", device="cpu", restore_lossless="always")
     for value, restored in ((84, True), (85, False)):
         monkeypatch.setattr(restorer.model.quality, "quality", lambda vector, value=value: torch.tensor([value]))
-        assert DAGNRestore("dagn-s")(toy())["dagn_restored"] is restored
+        assert DAGNRestore("dagn-s", restore_lossless="always")(toy())["dagn_restored"] is restored
 
 
 def test_one_model_per_process_loaded_at_the_first_image(weights, monkeypatch):
@@ -286,7 +299,7 @@ class Threads(Dataset):
 
     def __getitem__(self, index: int) -> int:
         torch.set_num_threads(2)
-        assert self.step(toy())["dagn_restored"]
+        assert self.step(toy(jpeg_quality=10))["dagn_restored"]
         return torch.get_num_threads()
 
 

@@ -90,9 +90,9 @@ def base_of(source: str, path: Path, out: Path) -> str:
         try:
             Config.fromfile(probe, import_custom_modules=False)
             return repr(source)
-        except (ImportError, AssertionError):
-            # mmengine knows mmseg by the upstream distribution's name only; where another distribution provides the
-            # package, its folder is asked for instead. mmengine evaluates the expression.
+        except (ImportError, AssertionError, ValueError):
+            # mmengine knows mmseg by the upstream distribution's name only, and no folders with a plus or a dot in their names;
+            # there the package's folder is asked for instead. mmengine evaluates the expression.
             return f"__import__({package!r}).__path__[0] + {f'/.mim/configs/{inner}'!r}"
 
 
