@@ -10,7 +10,7 @@ from PIL import Image
 from dagn_pre import Restorer, codec, evidence
 from dagn_pre.errors import UsageError
 from tests.support import TINY, randomised
-from tests.support.content import LOSSLESS, interface, line_art, pixel_art, text, textured
+from tests.support.content import LOSSLESS, interface, line_art, pixel_art, textured
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)

@@ -1,5 +1,5 @@
 # A tenth of dagn-s's operations: half the resolution from the first layer on, and no compression-insensitive encoder, whose
-# guidance does not pay in decibels nor in front of models (docs/results.md); what reads the quality is half as wide.
+# guidance does not pay in decibels nor in front of models (docs/results/downstream.md); what reads the quality is half as wide.
 _base_ = "../base.py"
 name = "dagn-xs-psnr"
 network = dict(
