@@ -25,6 +25,7 @@ COMMANDS = (
     "bench report",
     "bench compare",
     "bench deployment",
+    "bench speed",
     "bench cost",
     "bench features",
     "bench grey",

@@ -1,0 +1,37 @@
+"""``dagn-pre bench speed``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from dagn_pre.cli.extras import needed
+
+HELP = "time restorers on inference engines beside host models' own steps"
+EXAMPLE = "dagn-pre bench speed yolox_nano_coco_sample --model dagn-xs dagn-s --engine torch openvino"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="as of dagn-pre bench run; weights are random")
+    parser.add_argument("--model", nargs="+", default=["dagn-s"], metavar="NAME", help="restorers: names, or weights files")
+    parser.add_argument("--engine", nargs="+", default=["torch"], metavar="E", help="torch, openvino, onnxruntime or auto")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of restorers and hosts")
+    parser.add_argument("--size", type=int, nargs=2, default=[480, 640], metavar=("H", "W"), help="of the picture in pixels")
+    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="turns that medians are taken of")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="gets speed.json and speed.md")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print the table, write what was asked for; returns 0."""
+    with needed("bench speed", "OpenMMLab", "openmmlab,benchmarks"):
+        from dagn_pre.benchmarks.downstream import speed
+    from dagn_pre.files import write_atomic
+
+    found = speed.compare(args.configs, args.model, args.engine, args.dtype, tuple(args.size), args.rounds)
+    print(speed.markdown(found))
+    if args.output:
+        write_atomic(args.output / "speed.json", (json.dumps(found, indent=1) + "\n").encode())
+        write_atomic(args.output / "speed.md", (speed.markdown(found) + "\n").encode())
+    return 0
