@@ -26,7 +26,7 @@ def test_the_zoo_lists_each_model_with_its_licence():
     assert {name: row[-1] for name, row in zoo().items()} == {name: models.get(name).licence or "-" for name in models.names()}
 
 
-@pytest.mark.parametrize("name", ["dagn-s", "dagn-s-psnr", "arcnn", "dmcnn", "fbcnn-s"])
+@pytest.mark.parametrize("name", ["dagn-s", "dagn-s-psnr", "dagn-xs", "dagn-xs-psnr", "arcnn", "dmcnn", "fbcnn-s"])
 def test_the_zoo_counts_as_the_package_does(name):
     """Parameters and multiply-accumulates at 512x512, batch norm folded."""
     parameters, gmac = (float(cell) for cell in zoo()[name][:2])

@@ -15,8 +15,8 @@ from tests.support import TINY, randomised
 
 
 def test_names_and_unknown_name():
-    assert models.names()[:3] == ["dagn-s", "dagn-s-psnr", "dagn"]
-    with pytest.raises(UsageError, match="unknown model 'x'; known: dagn-s, dagn-s-psnr, dagn, arcnn"):
+    assert models.names()[:5] == ["dagn-s", "dagn-s-psnr", "dagn-xs", "dagn-xs-psnr", "dagn"]
+    with pytest.raises(UsageError, match="unknown model 'x'; known: dagn-s, dagn-s-psnr, dagn-xs, dagn-xs-psnr, dagn, arcnn"):
         models.get("x")
 
 
@@ -27,13 +27,13 @@ def test_a_failed_registration_changes_nothing():
     assert models.names() == before and models.get("dagn").config != TINY
 
 
-@pytest.mark.parametrize("name", models.FOR.values())
+@pytest.mark.parametrize("name", [*models.FOR.values(), "dagn-xs", "dagn-xs-psnr"])
 def test_shipped_weights_are_small_and_carry_a_card(name):
     model = models.get(name)
     assert model.weights.stat().st_size < 10e6
     metadata = weights.read_metadata(model.weights)
     assert metadata.config == model.config
-    assert metadata.card["name"] == "dagn-s"
+    assert metadata.card["name"] == ("dagn-s" if name == "dagn-s-psnr" else name)
     assert model.weights.with_suffix(".md").is_file()
     vectors = models.load(name).model.quality.vectors
     assert vectors.any(dim=1).all()  # a quality can be set by hand at each of the 100 QFs

@@ -26,7 +26,7 @@ from dagn_pre.integrations.openmmlab.teachers import build, scope_of
 
 SIZE = (480, 640)  # height, width
 NOTES = (
-    "Restoring: one picture, array to array, its QF known, warm; a step: the host's test_step on the same picture after its own "
+    "Restoring: one picture, array to array, QF known, warm; a step: the host's test_step on the same picture after its own "
     "pipeline, random weights. Threads and precision are the same for both; all take turns, and ratios are medians over turns.",
 )
 

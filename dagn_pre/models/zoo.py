@@ -26,6 +26,18 @@ COMPACT = DAGNConfig(
     guider_widths=(128, 64),
     residual=True,
 )
+LEAN = DAGNConfig(
+    shuffle=2,
+    widths=(32, 48, 80),
+    blocks=(1, 1, 1),
+    guided_blocks=(1, 1),
+    encoder_depth=18,
+    encoder_width=8,
+    guider_widths=(128, 64),
+    insensitive=False,
+    fusion=False,
+    residual=True,
+)
 
 
 def _fbcnn(values: dict) -> Callable[[], nn.Module]:
@@ -74,6 +86,28 @@ register(
         COMPACT,
         SHIPPED / "dagn-s-psnr.safetensors",
         "compact DAGN for eyes: the least pixel error",
+        PAPER,
+        "Apache-2.0",
+        quality_override=True,
+    )
+)
+register(
+    Model(
+        "dagn-xs",
+        LEAN,
+        SHIPPED / "dagn-xs.safetensors",
+        "lean DAGN for models, a ninth of dagn-s's operations",
+        PAPER,
+        "Apache-2.0",
+        quality_override=True,
+    )
+)
+register(
+    Model(
+        "dagn-xs-psnr",
+        LEAN,
+        SHIPPED / "dagn-xs-psnr.safetensors",
+        "lean DAGN for eyes",
         PAPER,
         "Apache-2.0",
         quality_override=True,

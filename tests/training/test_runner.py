@@ -353,6 +353,8 @@ def test_shipped_dagn_configs_are_the_registered_networks():
         compact = load_stages(f"dagn-s/{name}")[name]
         assert not compact.end_to_end
         assert DAGNConfig.from_dict(compact.network.to_dict()) == models.get("dagn-s").config
+    for stage in load_stages("dagn-xs/joint").values():
+        assert DAGNConfig.from_dict(stage.network.to_dict()) == models.get("dagn-xs").config
 
 
 def test_the_end_to_end_variant_is_stage_2_without_stage_1():
