@@ -27,6 +27,8 @@ PAGES = {  # file of the repository -> page of the site
     "CHANGELOG.md": "changelog.md",
     "dagn_pre/weights/dagn-s.md": "cards/dagn-s.md",
     "dagn_pre/weights/dagn-s-psnr.md": "cards/dagn-s-psnr.md",
+    "dagn_pre/weights/dagn-xs.md": "cards/dagn-xs.md",
+    "dagn_pre/weights/dagn-xs-psnr.md": "cards/dagn-xs-psnr.md",
     "dagn_pre/weights/arcnn.md": "cards/arcnn.md",
     "dagn_pre/weights/side_information/dagn-s-psnr.md": "cards/side-information.md",
     "benchmarks/weights/README.md": "cards/host-models.md",

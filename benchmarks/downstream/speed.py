@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import itertools
 import statistics
 import time
@@ -51,7 +51,7 @@ def compare(
 
     Returns:
         {"rows": [{"restorer", "engine", "ms", "beside": {host: ratio of its step}}], "hosts": {host: ms of its step},
-        "settings", "environment"}.
+        "float32": the hosts that cannot do with half precision, "settings", "environment"}.
 
     Raises:
         UsageError: an unknown config, model or engine, an engine that is not installed or cannot run a model, no round.
@@ -64,8 +64,11 @@ def compare(
         raise UsageError(f"dtype must be float32 or bfloat16, not {dtype}")
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     calls: dict[tuple[str, ...], Callable[[], object]] = {}
+    whole: list[str] = []
     for source in sources:
-        calls["host", source] = step(source, image, dtype)
+        calls["host", source], half = step(source, image, dtype)
+        if dtype != "float32" and not half:
+            whole.append(source)
     for restorer, engine in itertools.product(restorers, engines):
         calls["restorer", models.get(restorer).name, engine] = restoring(restorer, engine, image, dtype)
     times: dict[tuple[str, ...], list[float]] = {key: [] for key in calls}
@@ -86,7 +89,8 @@ def compare(
         rows.append({"restorer": key[1], "engine": key[2], "ms": round(statistics.median(own), 1), "beside": beside})
     hosts = {source: round(statistics.median(times["host", source]), 1) for source in sources}
     settings = {"dtype": dtype, "size": list(size), "rounds": rounds, "threads": torch.get_num_threads()}
-    return {"rows": rows, "hosts": hosts, "settings": settings, "environment": environment.describe("cpu")}
+    found = {"rows": rows, "hosts": hosts, "float32": whole, "settings": settings}
+    return {**found, "environment": environment.describe("cpu")}
 
 
 def restoring(model: str | Path, engine: str, image: np.ndarray, dtype: str) -> Callable[[], object]:
@@ -94,8 +98,9 @@ def restoring(model: str | Path, engine: str, image: np.ndarray, dtype: str) -> 
     return lambda: restorer(image, known_quality=10)
 
 
-def step(source: str, image: np.ndarray, dtype: str) -> Callable[[], object]:
-    """A host's ``test_step`` on a picture, which its pipeline has prepared.
+def step(source: str, image: np.ndarray, dtype: str) -> tuple[Callable[[], object], bool]:
+    """A host's ``test_step`` on a picture, which its pipeline has prepared; and whether it is in half precision: some hosts'
+    operations, such as mmcv's RoIAlign on the CPU, have none.
 
     Raises:
         UsageError, ConfigError: as :func:`compare`.
@@ -115,12 +120,17 @@ def step(source: str, image: np.ndarray, dtype: str) -> Callable[[], object]:
         raise ConfigError(f"{source}: its pipeline leaves nothing of a picture of {image.shape[1]}x{image.shape[0]}")
     batch, test_step = pseudo_collate([data]), cast(Callable, model.test_step)
 
-    def run() -> object:
-        half = torch.autocast("cpu", torch.bfloat16) if dtype == "bfloat16" else contextlib.nullcontext()
-        with torch.inference_mode(), half:
+    def run(half: bool) -> object:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
             return test_step(batch)
 
-    return run
+    half = dtype == "bfloat16"
+    if half:
+        try:
+            run(half)
+        except RuntimeError:
+            half = False
+    return functools.partial(run, half), half
 
 
 def markdown(found: dict) -> str:
@@ -130,7 +140,8 @@ def markdown(found: dict) -> str:
     for row in found["rows"]:
         lines.append([row["restorer"], row["engine"], f"{row['ms']:.0f}", *(f"{row['beside'][host]:.2f}" for host in hosts)])
     for host, ms in hosts.items():
-        lines.append([f"{host}, its own step", "torch", f"{ms:.0f}", *("-" for _ in hosts)])
+        name = f"{host}, its own step" + ", float32" * (host in found["float32"])
+        lines.append([name, "torch", f"{ms:.0f}", *("-" for _ in hosts)])
     height, width = settings["size"]
     surroundings = f"{found['environment']['device']}, {settings['threads']} thread(s), {settings['dtype']}, {width}x{height}, "
     notes = [surroundings + f"median of {settings['rounds']}.", *NOTES]
