@@ -14,6 +14,8 @@ from dagn_pre.networks.dagn import DAGN
 from tests.support import TINY, randomised, write_photographs
 from tests.support.hosts import need_hosts
 
+ENGINES = {"test_engines.py", "test_speed.py"}  # files that load inference engines
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
@@ -21,15 +23,21 @@ def one_thread():
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Where tests that need OpenMMLab are deselected, their files are not even imported: it need not be installed."""
-    return True if "not openmmlab" in config.option.markexpr and need_hosts(collection_path) else None
+    """What is deselected because it needs OpenMMLab or an engine is not even imported: it need not be installed, and engines have
+    a process of their own. Twice in whole runs the one that had loaded OpenVINO died of a segmentation fault, whose cause is
+    not found; it did not come again under a debugger."""
+    marks = config.option.markexpr
+    needs_hosts = "not openmmlab" in marks and need_hosts(collection_path)
+    return True if needs_hosts or ("not engines" in marks and collection_path.name in ENGINES) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark ``openmmlab`` and ``data``, so that no list of them can be out of date; ``slow`` is written at the tests."""
+    """Mark ``openmmlab``, ``engines`` and ``data``, so that no list of them can be out of date; ``slow`` is written at the tests."""
     for item in items:
         if need_hosts(item.path):
             item.add_marker("openmmlab")
+        if item.path.name in ENGINES:
+            item.add_marker("engines")
         if isinstance(item, pytest.Function) and "real_data" in item.fixturenames:
             item.add_marker("data")
 

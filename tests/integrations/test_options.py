@@ -10,7 +10,7 @@ import pytest
 import torch
 from openmmlab_toys import picture
 
-from dagn_pre import Restorer, restorer
+from dagn_pre import Restorer, engines, restorer
 from dagn_pre.cache import Cache
 from dagn_pre.errors import UsageError
 from dagn_pre.integrations import workers
@@ -31,7 +31,7 @@ NAMES = [field.name for field in fields(Options)]
 STEPS = {"openmmlab": DAGNRestore, "torchvision": TorchvisionRestore}
 OTHERS = {  # a valid value of each option that is not its default
     "model": "arcnn", "device": "auto", "max_quality": None, "restore_lossless": "always", "strength": 0.5, "tile": 32,
-    "overlap": 16, "dtype": "float32", "engine": "openvino", "assume_quality": 30, "strict": True, "assume_tables": True,
+    "overlap": 16, "dtype": "float32", "engine": "auto", "assume_quality": 30, "strict": True, "assume_tables": True,
     "side_information": False, "expect_side_information": True, "strict_files": True, "again": True, "cache_dir": "cache",
     "cache_size": "1 MB",
 }  # fmt: skip
@@ -41,6 +41,7 @@ OTHERS = {  # a valid value of each option that is not its default
 def made(monkeypatch) -> list[dict]:
     """The options of each restorer that is asked for."""
     asked = []
+    monkeypatch.setattr(engines, "missing", lambda engine: engine)  # "auto" is torch then: none is loaded here
 
     def build(device: str, options: Options) -> Restorer:
         found = restorer.restorer_on(device, options)
