@@ -23,8 +23,8 @@ def one_thread():
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """What is deselected because it needs OpenMMLab or an engine is not even imported: it need not be installed, and engines have
-    a process of their own. Twice in whole runs the one that had loaded OpenVINO died of a segmentation fault, whose cause is
+    """What is deselected because it needs OpenMMLab or an engine is not even imported: it need not be installed, and engines
+    have a process of their own. Twice in whole runs the one that had loaded OpenVINO died of a segmentation fault, whose cause is
     not found; it did not come again under a debugger."""
     marks = config.option.markexpr
     needs_hosts = "not openmmlab" in marks and need_hosts(collection_path)
@@ -32,7 +32,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark ``openmmlab``, ``engines`` and ``data``, so that no list of them can be out of date; ``slow`` is written at the tests."""
+    """Mark ``openmmlab``, ``engines`` and ``data``, so that no list can be out of date; ``slow`` is written at the tests."""
     for item in items:
         if need_hosts(item.path):
             item.add_marker("openmmlab")
