@@ -24,8 +24,8 @@ def one_thread():
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """What is deselected because it needs OpenMMLab or an engine is not even imported: it need not be installed, and engines
-    have a process of their own. Twice in whole runs the one that had loaded OpenVINO died of a segmentation fault, whose cause is
-    not found; it did not come again under a debugger."""
+    have a process of their own. Twice in whole runs the one that had loaded OpenVINO died of a segmentation fault, whose cause
+    is not found; it did not come again under a debugger."""
     marks = config.option.markexpr
     needs_hosts = "not openmmlab" in marks and need_hosts(collection_path)
     return True if needs_hosts or ("not engines" in marks and collection_path.name in ENGINES) else None
