@@ -141,7 +141,7 @@ def test_wheel_holds_the_package_and_nothing_generic(wheel):
     assert held == expected
     assert {"dagn_pre/weights/dagn-s.safetensors", "dagn_pre/benchmarks/configs/demo_pspnet.py", "dagn_pre/py.typed"} <= held
     assert any(path.suffix == ".pth" for path in files)
-    assert wheel.stat().st_size < 20e6
+    assert wheel.stat().st_size < 23e6  # four sets of weights, 18 MB of it of two
     assert "dagn-pre = dagn_pre.cli.main:main" in entry_points
 
 
