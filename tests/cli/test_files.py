@@ -128,8 +128,8 @@ def test_models(capsys):
     assert re.search(r"^swinir +11\.49 M +- +one per QF", table, re.MULTILINE)
     assert main(["models", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows[:3]] == ["dagn-s", "dagn-s-psnr", "dagn"] and rows[2]["weights"] is None
-    assert rows[0]["ready"] and rows[0]["card"]["name"] == "dagn-s" and not rows[2]["ready"]
+    assert [row["name"] for row in rows[:5]] == ["dagn-s", "dagn-s-psnr", "dagn-xs", "dagn-xs-psnr", "dagn"]
+    assert rows[0]["ready"] and rows[0]["card"]["name"] == "dagn-s" and not rows[4]["ready"] and rows[4]["weights"] is None
     needs = {row["name"]: row["needs"] for row in rows}
     assert (needs["dagn-s"], needs["qgac"], needs["libjpeg"]) == ("pixels", "tables", "file")
 
