@@ -133,6 +133,11 @@ class Options:
         """Whether the model works on a JPEG's bytes, so that pixels alone will not do."""
         return models.get(self.model).needs == "file"
 
+    @cached_property
+    def refuses_pixels(self) -> bool:
+        """Whether an image without a JPEG file is an error: the model works on files, or on tables that it may not assume."""
+        return self.needs_file or (models.get(self.model).needs == "tables" and not self.assume_tables)
+
     def resolved_device(self) -> torch.device:
         """"auto" takes CUDA where there is one; raises UsageError for CUDA where there is none."""
         available = torch.cuda.is_available()

@@ -65,7 +65,7 @@ def _lossless(source: Source, options: Options) -> str | None:
     """The same of an image that nothing but its pixels can tell to have been a JPEG, which may tell its QF as well."""
     if options.restore_lossless == "never":
         return "nothing says that it was a JPEG, and restore_lossless is never"
-    if options.restore_lossless == "always" or options.max_quality is None:
+    if options.restore_lossless == "always" or options.max_quality is None or options.refuses_pixels:
         return None
     told = source.evidence
     if told.quality is not None and told.quality < options.max_quality:  # a better one may hide a worse one before it

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
-from dagn_pre import __version__, weights
+from dagn_pre import __version__, architectures, weights
 from dagn_pre.errors import DagnPreError, UsageError, WeightsError
 from dagn_pre.models.quality_files import has_quality, quality_files
 from dagn_pre.networks.config import NetworkConfig
@@ -157,12 +157,15 @@ def get(model: str | Path) -> Model:
         if not quality_files(path):
             raise WeightsError(f"{path}: no such weights files; {{qf}} stands for the quality factor in their names")
         what = "a checkpoint per QF, given by path"
-        return Model(path.stem, None, path, what, build=lambda: _per_quality(path), quality_override=True, per_quality=True)
+        return Model(
+            path.stem, None, path, what, build=lambda: _per_quality(path), needs="tables", quality_override=True, per_quality=True
+        )
     if path.suffix == ".safetensors" and weights.format_of(path).startswith("dagn-pre"):
         config = weights.read_metadata(path).config
         if config.architecture == "side_information":
             raise UsageError(f"{path}: holds side information and no restorer; give it as side_information (--side-weights)")
-        return Model(path.stem, config, path, "weights given by path", quality_override=config.quality_override)
+        needs = getattr(architectures.ARCHITECTURES[config.architecture].model, "needs", "pixels")  # FBCNN's is a function
+        return Model(path.stem, config, path, "weights given by path", needs=needs, quality_override=config.quality_override)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file; train it with dagn-pre train, or pass the path of one")
     return Model(path.stem, None, path, "a checkpoint given by path", build=lambda: _by_spandrel(path), quality_override=None)
