@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 import warnings
@@ -157,14 +158,13 @@ def get(model: str | Path) -> Model:
         if not quality_files(path):
             raise WeightsError(f"{path}: no such weights files; {{qf}} stands for the quality factor in their names")
         what = "a checkpoint per QF, given by path"
-        return Model(
-            path.stem, None, path, what, build=lambda: _per_quality(path), needs="tables", quality_override=True, per_quality=True
-        )
+        build = functools.partial(_per_quality, path)
+        return Model(path.stem, None, path, what, build=build, needs="tables", quality_override=True, per_quality=True)
     if path.suffix == ".safetensors" and weights.format_of(path).startswith("dagn-pre"):
         config = weights.read_metadata(path).config
         if config.architecture == "side_information":
             raise UsageError(f"{path}: holds side information and no restorer; give it as side_information (--side-weights)")
-        needs = getattr(architectures.ARCHITECTURES[config.architecture].model, "needs", "pixels")  # FBCNN's is a function
+        needs = getattr(architectures.ARCHITECTURES[config.architecture].model, "needs", "pixels")
         return Model(path.stem, config, path, "weights given by path", needs=needs, quality_override=config.quality_override)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file; train it with dagn-pre train, or pass the path of one")

@@ -71,8 +71,12 @@ def write(folder: Path, state: dict, keep: int) -> Path:
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:  # torch's writer turns some of a full disk's errors into RuntimeError
-        if "DataLoader worker" in str(error):  # torch raises a worker's death wherever the process happens to be
-            raise
+        # torch raises a worker's death wherever the process happens to be; its writer, cut off by it, then complains as well
+        cause: BaseException | None = error
+        while cause is not None:
+            if "DataLoader worker" in str(cause):
+                raise cause from None
+            cause = cause.__context__
         previous = latest(folder)
         kept = f"{previous} is the last good checkpoint" if previous else "there is no earlier checkpoint"
         raise TrainingError(f"{path}: cannot be written ({error}); {kept}") from error

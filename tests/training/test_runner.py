@@ -193,6 +193,19 @@ def test_a_dead_worker_is_named_and_the_state_kept(photos, tmp_path, monkeypatch
     assert checkpoint.step_of(runs.train("insensitive", photos, tmp_path, resume=True, steps=40, save_every=50)) == 40
 
 
+def test_a_workers_death_while_a_checkpoint_is_written_is_told_as_such(tmp_path, monkeypatch):
+    def dying(state, file):
+        try:
+            raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
+        finally:
+            raise RuntimeError("unexpected pos 129856 vs 129776")  # noqa: B012  # as torch's writer does, when it is closed
+
+    monkeypatch.setattr(torch, "save", dying)
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        checkpoint.write(tmp_path, {"step": 1}, 2)
+    assert not list(tmp_path.iterdir())
+
+
 def test_checkpoints_of_another_stage_or_shape_are_refused_by_their_keys(photos, tmp_path, encoders):
     other = encoders["sensitive_from"]
     with pytest.raises(WeightsError, match=r"stage sensitive, for stage insensitive, does not fit; .*discriminator"):
