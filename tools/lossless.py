@@ -3,9 +3,9 @@
     DAGN_PRE_DATA=... python tools/lossless.py [--seed N] [--half choice|report] [--no-network]
 
 Photographs are from the real data: lossless ones (CamVid, LIVE1, McMaster; Urban100 and T91, of which this test says that
-most were JPEGs before, so they are told apart) and BSDS500's reduced by 2 or 3, so that their own
-artifacts vanish. All else is drawn here. The JPEGs are photographs of BSDS500, CamVid, LIVE1 and Urban100 and drawn pictures,
-compressed by libjpeg and decoded to pixels; a quarter of the photographs lose up to 7 rows and columns, which shifts the grid.
+most were JPEGs before, so they are told apart) and BSDS500's reduced by 2 or 3, so that their own artifacts vanish. All else
+is drawn here. The JPEGs are photographs of BSDS500, CamVid, LIVE1 and Urban100 and drawn pictures, compressed by libjpeg and
+decoded to pixels; a quarter of the photographs lose up to 7 rows and columns, which shifts the grid.
 
 Of each kind and size every second picture is in one half and the others in the other. Thresholds of dagn_pre/evidence.py were
 chosen while looking at both halves of seed 0; other seeds draw new crops and drawings, of the same photographs in part. Prints a
