@@ -8,8 +8,8 @@ is drawn here. The JPEGs are photographs of BSDS500, CamVid, LIVE1 and Urban100 
 decoded to pixels; a quarter of the photographs lose up to 7 rows and columns, which shifts the grid.
 
 Of each kind and size every second picture is in one half and the others in the other. Thresholds of dagn_pre/evidence.py were
-chosen while looking at both halves of seed 0; other seeds draw new crops and drawings, of the same photographs in part. Prints a
-table per kind and size, and what was decided wrongly.
+chosen while looking at both halves of seed 0; other seeds draw new crops and drawings, of the same photographs in part. Prints
+a table per kind and size, and what was decided wrongly.
 """
 
 from __future__ import annotations
