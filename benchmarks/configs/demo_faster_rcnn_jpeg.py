@@ -8,11 +8,9 @@ benchmark = dict(model='Faster R-CNN R18-FPN (width 16), JPEG-augmented', varian
 custom_imports = dict(imports=['dagn_pre.integrations.openmmlab'])
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    _base_.train_pipeline[0],  # loads
     dict(type='JPEGCompress', quality=(10, 90), prob=0.75),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
-    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'flip', 'flip_direction')),
+    *_base_.train_pipeline[1:],
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 

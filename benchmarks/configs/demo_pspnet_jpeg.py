@@ -8,11 +8,9 @@ benchmark = dict(model='PSPNet R18-D8 (width 16), JPEG-augmented', variant_of='P
 custom_imports = dict(imports=['dagn_pre.integrations.openmmlab'])
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    _base_.train_pipeline[0],  # loads
     dict(type='JPEGCompress', quality=(10, 90), prob=0.75),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
-    dict(type='PackSegInputs'),
+    *_base_.train_pipeline[1:],
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 

@@ -7,17 +7,10 @@ load_from = 'pspnet_camvid.pth'
 benchmark = dict(model='PSPNet R18-D8 (width 32), JPEG-augmented', variant_of='PSPNet R18-D8 (width 32)')
 custom_imports = dict(imports=['dagn_pre.training.runner', 'dagn_pre.integrations.openmmlab'])
 
-crop_size = (288, 384)
-void = 11
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    _base_.train_pipeline[0],  # loads
     dict(type='JPEGCompress', quality=(10, 90), prob=0.75),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.75), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75, ignore_index=void),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
+    *_base_.train_pipeline[1:],
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
