@@ -77,10 +77,12 @@ def of(rgb: np.ndarray) -> Evidence:
     chance = (int(np.partition(votes, -2)[-2]) + 1) / max(total, 1)
     if _improbable(count, total, chance) - math.log10(64) < SIGNIFICANCE:
         return Evidence(False, "no 8x8 grid in the pixels")
-    low = np.abs(_coefficients(patches[voted])[:, grid, LOW])
+    top, left = divmod(grid, 8)
+    blocks = patches[voted][:, top : top + 8, left : left + 8] @ LUMA
+    low = np.abs((blocks.reshape(-1, 64) @ BLOCK_DCT)[:, LOW])
     if count < MAJORITY * total and _on_lattice(low) < LATTICE:
         return Evidence(False, "an 8x8 grid, but no steps of quantisation on it")
-    return Evidence(True, f"an 8x8 grid from ({grid % 8}, {grid // 8}), by {count} of {total} places", _quality(low))
+    return Evidence(True, f"an 8x8 grid from ({left}, {top}), by {count} of {total} places", _quality(low))
 
 
 def _patches(rgb: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -108,14 +110,12 @@ def _spread(indices: np.ndarray, count: int) -> np.ndarray:
 
 def _zeros(patches: np.ndarray) -> np.ndarray:
     """How many coefficients of the luma are zero in each position of a block within a place, (n, 64 grids)."""
-    parts = np.array_split(patches, -(-len(patches) // 25))  # that stay in a processor's cache
-    return np.concatenate([np.count_nonzero(np.abs(_coefficients(part)[..., 1:]) < ZERO, axis=2) for part in parts])
-
-
-def _coefficients(patches: np.ndarray) -> np.ndarray:
-    """(n, 64 grids, 64) float32: the luma's, of the block in each position within a place."""
-    blocks = sliding_window_view(patches @ LUMA, (8, 8), ROWS_COLUMNS)
-    return (blocks.reshape(-1, 64) @ BLOCK_DCT).reshape(len(patches), 64, 64)
+    found = []
+    for part in np.array_split(patches, -(-len(patches) // 25)):  # that stay in a processor's cache
+        blocks = sliding_window_view(part @ LUMA, (8, 8), ROWS_COLUMNS)
+        coefficients = (blocks.reshape(-1, 64) @ BLOCK_DCT).reshape(len(part), 64, 64)
+        found.append(np.count_nonzero(np.abs(coefficients[..., 1:]) < ZERO, axis=2))
+    return np.concatenate(found)
 
 
 def _votes(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
