@@ -29,8 +29,13 @@ from dagn_pre.graphs import GuideGraph, RestoreGraph
 from dagn_pre.protocol import ImageInformation, RestorationModel
 
 ENGINES = ("auto", "torch", "openvino", "onnxruntime")
-PACKAGES = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnxscript")}  # the second of each makes the graphs
+PACKAGES = {  # what an extra brings: to make graphs, and to run them
+    "openvino": ("openvino",),
+    "onnx": ("onnx", "onnxscript"),
+    "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
+}
 
+Example = tuple[nn.Module, list[Tensor]]  # a graph, and inputs for it
 Graph = Callable[[Sequence[Tensor]], list[Tensor]]
 
 _log = logging.getLogger(__name__)
@@ -44,9 +49,15 @@ class Engine(Protocol):
     def restore(self, x: Tensor, guidance: Any) -> Tensor: ...
 
 
-def missing(engine: str) -> str | None:
-    """The package that an engine lacks here, or None."""
-    return next((name for name in PACKAGES.get(engine, ()) if importlib.util.find_spec(name) is None), None)
+def missing(extra: str) -> str | None:
+    """The package of an extra that is not installed, or None."""
+    return next((name for name in PACKAGES.get(extra, ()) if importlib.util.find_spec(name) is None), None)
+
+
+def lacks(what: str, extra: str) -> str | None:
+    """That ``what`` lacks a package of its extra, with the remedy; None where all are installed."""
+    package = missing(extra)
+    return None if package is None else f'{what} needs {package}: pip install "dagn-pre[{extra}]"'
 
 
 def resolve(engine: str, device: torch.device, dtype: torch.dtype) -> str:
@@ -63,8 +74,8 @@ def resolve(engine: str, device: torch.device, dtype: torch.dtype) -> str:
     if engine == "auto":
         return "torch" if unfit or missing("openvino") else "openvino"
     if engine != "torch":
-        if (package := missing(engine)) is not None:
-            raise UsageError(f'engine {engine!r} needs {package}: pip install "dagn-pre[{engine}]"')
+        if told := lacks(f"engine {engine!r}", engine):
+            raise UsageError(told)
         if unfit:
             raise UsageError(f"engine {engine!r} {unfit}; use engine='torch'")
     return engine
@@ -97,36 +108,36 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dagn-pre" / "graphs"
 
 
-def split(model: RestorationModel) -> dict[str, tuple[nn.Module, list[Tensor]]]:
-    """A model's graphs, "guide" where it has guidance and "restore", each with example inputs.
+def split(model: RestorationModel) -> dict[str, Callable[[], Example]]:
+    """What makes a model's graphs: "guide" where it has guidance, and "restore".
 
     Raises:
         UsageError: the model cannot be made a graph.
     """
     if not model.pixel_guidance and type(model).guide is not RestorationModel.guide:
         raise UsageError("its guidance needs more than the pixels")
-    example = torch.zeros(1, 3, 4 * model.stride, 5 * model.stride)
-    if not model.pixel_guidance:
-        return {"restore": (RestoreGraph(model), [example])}
-    graph = GuideGraph(model)
-    with torch.inference_mode():
-        guidance = [torch.zeros(tensor.shape) for tensor in graph(example)]
-    return {"guide": (graph, [example]), "restore": (RestoreGraph(model), [example, *guidance])}
+    image = torch.zeros(1, 3, 4 * model.stride, 5 * model.stride)
+
+    def guide() -> Example:
+        return GuideGraph(model), [image]
+
+    def restore() -> Example:
+        with torch.inference_mode():
+            guidance = model.pack(model.guide(image, [])) if model.pixel_guidance else []
+        return RestoreGraph(model), [image, *(torch.zeros(tensor.shape) for tensor in guidance)]
+
+    return {"guide": guide, "restore": restore} if model.pixel_guidance else {"restore": restore}
 
 
 class Compiled:
     """A model whose graphs an engine runs. Safe to call from several threads, one at a time each graph; not after a fork."""
 
-    _guide: Graph | None
-    _restore: Graph
-
     def __init__(self, engine: str, model: RestorationModel, fingerprint: str, dtype: torch.dtype) -> None:
         self.model, self.process = model, os.getpid()
-        self._guide = None
-        for part, (graph, example) in split(model).items():
-            # the guidance in float32 always: it reads a QF from what half precision rounds away
-            precision = dtype if part == "restore" else torch.float32
-            setattr(self, f"_{part}", COMPILERS[engine](graph, example, f"{fingerprint}-{part}", precision))
+        parts, compiled = split(model), COMPILERS[engine]
+        self._restore = compiled(parts["restore"], f"{fingerprint}-restore", dtype)
+        # in float32 always: it reads a QF from what half precision rounds away
+        self._guide = compiled(parts["guide"], f"{fingerprint}-guide", torch.float32) if "guide" in parts else None
 
     def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Any:
         if self._guide is None or any(one.assumed is not None for one in information):
@@ -145,10 +156,10 @@ class Compiled:
         return graph([tensor.float().contiguous() for tensor in tensors])
 
 
-def _openvino(graph: nn.Module, example: Sequence[Tensor], name: str, dtype: torch.dtype) -> Graph:
+def _openvino(make: Callable[[], Example], name: str, dtype: torch.dtype) -> Graph:
     import openvino
 
-    path = _kept(f"{name}-openvino-{openvino.__version__}", lambda path: to_openvino(graph, example, path / "graph.xml"))
+    path = _kept(f"{name}-openvino-{openvino.__version__}", lambda path: to_openvino(*make(), path / "graph.xml"))
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -165,10 +176,10 @@ def _openvino(graph: nn.Module, example: Sequence[Tensor], name: str, dtype: tor
     return run
 
 
-def _onnxruntime(graph: nn.Module, example: Sequence[Tensor], name: str, dtype: torch.dtype) -> Graph:
+def _onnxruntime(make: Callable[[], Example], name: str, dtype: torch.dtype) -> Graph:
     import onnxruntime
 
-    path = _kept(f"{name}-onnx-{torch.__version__}", lambda path: to_onnx(graph, example, path / "graph.onnx"))
+    path = _kept(f"{name}-onnx-{torch.__version__}", lambda path: to_onnx(*make(), path / "graph.onnx"))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path / "graph.onnx", options, providers=["CPUExecutionProvider"])

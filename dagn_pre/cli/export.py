@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dagn_pre.cli.extras import needed
-from dagn_pre.errors import UsageError
+from dagn_pre.errors import DagnPreError, UsageError
 
 HELP = "Turn a checkpoint into a weights file, or a restorer into a graph for other programs."
 EXAMPLE = "dagn-pre export dagn-s --format onnx -o dagn-s.onnx"
@@ -45,27 +45,24 @@ def run(options: argparse.Namespace) -> int:
 
 def graphs(options: argparse.Namespace) -> int:
     """Write the graphs, each whole or not at all; returns 0."""
-    with needed(f"export to {options.format}", "its packages", options.format):
-        match options.format:
-            case "onnx":
-                import onnxscript  # noqa: F401
-            case "openvino":
-                import openvino  # noqa: F401
     import torch
 
     from dagn_pre import __version__, engines, models
     from dagn_pre.files import atomic_path
     from dagn_pre.graphs import WholeGraph
 
+    if told := engines.lacks(f"export to {options.format}", options.format):
+        raise DagnPreError(told)
     write = {"onnx": engines.to_onnx, "openvino": engines.to_openvino, "torch_export": engines.to_torch_export}[options.format]
     model = models.load(options.weights).model
     metadata = {"version": __version__, "model": str(options.weights), "fingerprint": models.fingerprint(options.weights)}
     try:
-        parts = engines.split(model)
+        makers = engines.split(model)
     except UsageError as error:
         raise UsageError(f"{options.weights}: cannot be made a graph: {error}") from error
     if options.tiles:
         metadata["overlap"] = str(model.receptive_radius)
+        parts = {part: make() for part, make in makers.items()}
     else:
         side = 4 * model.stride
         parts = {"": (WholeGraph(model), [torch.zeros(1, 3, side + 1, side + 3, dtype=torch.uint8)])}
