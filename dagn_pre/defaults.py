@@ -8,3 +8,4 @@ MAX_QUALITY = 85
 
 # What is restored of which no header and nobody says that it is a JPEG: where its pixels show it (docs/lossless.md).
 RESTORE_LOSSLESS = "blind"
+LOSSLESS_MODES = ("always", "blind", "never")  # what it may be

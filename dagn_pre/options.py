@@ -13,13 +13,12 @@ from typing import Any
 import torch
 
 from dagn_pre import cache, codec, engines, models
-from dagn_pre.defaults import MAX_QUALITY, RESTORE_LOSSLESS
+from dagn_pre.defaults import LOSSLESS_MODES, MAX_QUALITY, RESTORE_LOSSLESS
 from dagn_pre.errors import UsageError
 from dagn_pre.side_information import adapter as side_information_files
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STRIDE = 16  # of every model's, the largest: tiles start at its multiples
-LOSSLESS = ("always", "blind", "never")  # what restore_lossless may be
 SWITCHES = ("strict", "assume_tables", "expect_side_information", "strict_files", "again")
 
 Strength = float | Mapping[int, float] | Sequence[Sequence[float]]  # one, or by QF
@@ -118,8 +117,8 @@ class Options:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
             raise UsageError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}")
         _check_max_quality(self.max_quality)
-        if self.restore_lossless not in LOSSLESS:
-            raise UsageError(f"restore_lossless must be {', '.join(LOSSLESS)}, not {self.restore_lossless!r}")
+        if self.restore_lossless not in LOSSLESS_MODES:
+            raise UsageError(f"restore_lossless must be {', '.join(LOSSLESS_MODES)}, not {self.restore_lossless!r}")
         object.__setattr__(self, "strength", _check_strength(self.strength))  # by QF: pairs in a tuple, ascending
         for name, value in (("tile", self.tile), ("overlap", self.overlap)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):

@@ -257,7 +257,10 @@ class Restorer:
         return self._blind(source)
 
     def _blind(self, source: Source) -> Quality:
-        return self.inference.blind_quality(self.inference.guide(self.inference.tensor([source.rgb]), [ImageInformation()]))[0]
+        if source.blind is None:
+            guidance = self.inference.guide(self.inference.tensor([source.rgb]), [ImageInformation()])
+            source.blind = self.inference.blind_quality(guidance)[0]
+        return source.blind
 
     def skipped(self, image: ImageLike | Source) -> str | None:
         """Why :meth:`__call__` returns an image as it came; None: it restores it. Asks the blind estimate, where it must.
@@ -282,7 +285,7 @@ class Restorer:
         return self._open(image).marked
 
     def open(self, image: ImageLike, name: str | None = None) -> Source:
-        """An image opened and decoded, for several of :meth:`estimate_quality` and :meth:`restored_before`.
+        """An image opened and decoded, for several of :meth:`estimate_quality`, :meth:`skipped` and :meth:`restored_before`.
 
         Raises:
             ImageError: as :meth:`__call__`.

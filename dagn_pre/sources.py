@@ -38,6 +38,7 @@ class Source:
         data: bytes of the JPEG that an array or a tensor was decoded from, where the caller has them.
         opened: the file, where there is one.
         pixels: what else the opened file's image holds.
+        blind: what the restorer that opened it has read from its pixels, once it was asked.
     """
 
     given: ImageLike
@@ -49,6 +50,7 @@ class Source:
     data: bytes | None = None
     opened: Image.Image | None = None
     pixels: images.Pixels | None = None
+    blind: Quality | None = None
 
     @classmethod
     def of(

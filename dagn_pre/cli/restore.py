@@ -9,7 +9,7 @@ from typing import Any
 
 from dagn_pre.cli import batch
 from dagn_pre.cli.arguments import max_quality
-from dagn_pre.defaults import MAX_QUALITY, RESTORE_LOSSLESS
+from dagn_pre.defaults import LOSSLESS_MODES, MAX_QUALITY, RESTORE_LOSSLESS
 
 HELP = "Remove JPEG artifacts from images."
 EXAMPLE = "dagn-pre restore photos/ restored/ --max-quality 80"
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--restore-lossless",
-        choices=("always", "blind", "never"),
+        choices=LOSSLESS_MODES,
         default=RESTORE_LOSSLESS,
         help="of what is not known to be a JPEG, such as PNGs: blind (default) restores it where its pixels show that it was "
         "one, always as if it had been, never leaves it untouched",

@@ -16,11 +16,12 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from dagn_pre import codec, images
+from dagn_pre import codec, evidence, images
 from dagn_pre.cli import batch
 from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError, failure, printable
 from dagn_pre.files import atomic_path, write_atomic
+from dagn_pre.inference import Inference
 from dagn_pre.metadata import Metadata
 from tests.support import odd_files, photograph
 from tests.support.content import text, textured
@@ -233,6 +234,17 @@ def test_inspect_opens_and_decodes_a_file_once(tmp_path, model, monkeypatch, cap
         monkeypatch.setattr(owner, name, lambda *given, name=name, call=call: calls.append(name) or call(*given))
     words = ["inspect", str(tmp_path / "a.jpg"), "--features", "-o", str(tmp_path), *model]
     assert main(words) == 0 and calls == ["open_image", "of"]
+
+
+def test_inspect_reads_the_quality_of_pixels_once(tmp_path, model, monkeypatch, capsys):
+    """Also of a picture without header, of which the estimate decides whether it would be left alone."""
+    Image.fromarray(codec.compress(textured(), 30)).save(tmp_path / "once.png")
+    calls = []
+    guide = Inference.guide
+    monkeypatch.setattr(Inference, "guide", lambda *given: calls.append(given) or guide(*given))
+    monkeypatch.setattr(evidence, "_quality", lambda low: None)  # the steps do not tell it
+    assert main(["inspect", str(tmp_path / "once.png"), "--json", *model]) == 0 and len(calls) == 1
+    assert json.loads(capsys.readouterr().out)[0]["blind_quality"]
 
 
 # -- several sources ------------------------------------------------------------------------------------------------------
