@@ -22,8 +22,8 @@ from pycocotools.coco import COCO
 from dagn_pre import Restorer, codec
 from dagn_pre.benchmarks import demo
 from dagn_pre.benchmarks.downstream import cells
-from dagn_pre.benchmarks.downstream.hosts.configs import quiet
 from dagn_pre.benchmarks.downstream.report.gallery import judge
+from dagn_pre.errors import quiet
 from dagn_pre.files import write_atomic
 
 MODEL, QUALITY, RESTORER, LEAST_SCORE = "demo_faster_rcnn", 10, "dagn-s", 0.5
