@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from dagn_pre.errors import DagnPreError, UsageError
+from dagn_pre.progress import bar
 
 CLASSES = ("linen", "corduroy", "ribbed", "felt", "twill", "plain", "star", "ring")
 SHAPES = ("disc", "disc", "disc", "disc", "tile", "tile", "star", "ring")
@@ -165,7 +165,7 @@ def write_split(root: Path, split: str, count: int, seed: int) -> None:
     for name in PHOTOGRAPHS[split]:
         with as_file(files("skimage.data") / name) as path, Image.open(path) as photograph:
             photographs.append(photograph.convert("RGB"))
-    for index in tqdm(range(count), desc=f"rendering {split}", unit="image"):
+    for index in bar(range(count), desc=f"rendering {split}", unit="image"):
         # One stream per image, so an image does not depend on how many there are.
         rng = np.random.default_rng([seed, list(PHOTOGRAPHS).index(split), index])
         image, objects = render(rng, photographs[index % len(photographs)])

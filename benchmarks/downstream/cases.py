@@ -114,7 +114,7 @@ def prepare(source: str, root: str | Path | None, checkpoint: str | None, subset
         names.get("model", configs.name(cfg)),
         names.get("dataset", configs.kind(next(configs.datasets(cfg.test_dataloader.dataset)))),
         {
-            **({"variant_of": names["variant_of"]} if "variant_of" in names else {}),
+            **{key: names[key] for key in ("variant_of", "scored") if key in names},
             "config": configs.name(cfg),
             "config_sha256": configs.digest(cfg),
             "checkpoint": path.name,

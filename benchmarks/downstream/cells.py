@@ -67,6 +67,7 @@ def row(case: Case, label: str, quality: int | None, measured: Measured, samples
         "restore_ms_per_image": rounded(measured.restore_ms),
         "model_ms_per_image": rounded(measured.model_ms),
         "per_class": {name: rounded(value) for name, value in scores.per_class().items()},
+        **({} if scores.scored == scores.classes else {"scored": scores.scored}),
     }
 
 
@@ -80,7 +81,7 @@ def write(file: Path, scores: Scores, samples: np.ndarray, halves: np.ndarray | 
     (2, resamples), where they are known."""
     data = io.BytesIO()
     halves = np.zeros((2, 0)) if halves is None else halves
-    names = {"kind": scores.kind, "images": scores.images, "classes": scores.classes}
+    names = {"kind": scores.kind, "images": scores.images, "classes": scores.classes, "scored": scores.scored}
     content: dict[str, Any] = {key: np.array(value) for key, value in names.items()} | scores.arrays()
     np.savez_compressed(data, samples=samples, halves=halves, **content)
     write_atomic(file, data.getvalue())
@@ -95,9 +96,10 @@ def read(file: Path) -> tuple[Scores, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as held:
             content: dict[str, Any] = {key: held[key] for key in held.files if key != "halves"}
+        content.setdefault("scored", content["classes"])  # of before a config could choose
         kind = {one.kind: one for one in (Areas, Detections)}[str(content.pop("kind"))]
         samples = content.pop("samples")
-        names: dict[str, Any] = {key: [str(item) for item in content.pop(key)] for key in ("images", "classes")}
+        names: dict[str, Any] = {key: [str(item) for item in content.pop(key)] for key in ("images", "classes", "scored")}
         return kind(**names, **content), samples
     except Exception as error:  # a damaged archive can fail in any way
         raise ConfigError(f"{file} cannot be read ({error}): remove it, and the same command measures it again") from error

@@ -69,6 +69,15 @@ class Panel:
         return self.rows[0]["n_images"]
 
     @property
+    def classes(self) -> list[str]:
+        return list(self.rows[0].get("per_class") or {})
+
+    @property
+    def scored(self) -> list[str]:
+        """The classes that the score is the mean of."""
+        return self.rows[0].get("scored", self.classes)
+
+    @property
     def inputs(self) -> list[str]:
         """Original, JPEG, then the restorers, as far as they were measured."""
         found = dict.fromkeys(row["input"] for row in self.rows)

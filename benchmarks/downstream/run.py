@@ -8,18 +8,18 @@ keeps each in ``results.json`` as soon as it is complete; comparisons, advice an
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from dagn_pre import models
 from dagn_pre.benchmarks import environment
 from dagn_pre.benchmarks.downstream import bootstrap, cases, cells, derived, pictures, report
 from dagn_pre.benchmarks.downstream.cases import Case
-from dagn_pre.benchmarks.downstream.hosts import configs, processes
+from dagn_pre.benchmarks.downstream.hosts import ahead, configs, processes
 from dagn_pre.benchmarks.downstream.hosts.runner import HostRunner
 from dagn_pre.benchmarks.downstream.inputs import RestoredInput, restored_inputs
 from dagn_pre.benchmarks.results import SETTINGS, Results
@@ -27,6 +27,7 @@ from dagn_pre.codec import check_quality
 from dagn_pre.defaults import MAX_QUALITY
 from dagn_pre.errors import UsageError
 from dagn_pre.options import check_options
+from dagn_pre.progress import bar
 
 INPUTS = ("original", "jpeg", "dagn-s")
 QUALITIES = (10, 20, 30, 40, 75, 90)  # of the paper's Table IV, and two where restoring has little to win: does it harm?
@@ -49,6 +50,7 @@ def run(
     dtype: str = "auto",
     engine: str = "torch",
     max_quality: int | None = MAX_QUALITY,
+    workers: int = 1,
     overwrite: bool = False,
     launcher: str = "none",
 ) -> dict:
@@ -69,6 +71,8 @@ def run(
         cache_dir: keeps compressed and restored images (relative to ``work_dir``); None keeps none, as one does for timing.
         device: "cpu", "cuda" or "auto", for the host's model and the restorer.
         dtype, engine, max_quality: of :class:`dagn_pre.Restorer`. None restores at every QF, to see where it begins to harm.
+        workers: processes that restore on the CPU, ahead of the model, into the cache: faster on many cores, but without times
+            of restoring. 1: the model's own process restores.
         overwrite: throw away results of other settings.
         launcher: "none", or who started several processes that share each cell: "pytorch" (torchrun) or "slurm". All of
             them return the same, the first one writes.
@@ -90,6 +94,8 @@ def run(
     options = {"dtype": dtype, "engine": engine, "max_quality": max_quality}
     check_options(**options)
     check_numbers(limit, subset, seed, resamples)
+    if workers > 1 and (cache_dir is None or launcher != "none"):
+        raise UsageError("several workers need a cache, and no launcher: they restore into the one for a model in one process")
     prepared = cases.prepare_all(sources, work_dir, checkpoint, data_root, subset, seed)
     chosen = {"limit": limit, "subset": None, "seed": None, "resamples": resamples}
     if any(case.subset is not None for case in prepared):  # else all images are tested
@@ -97,20 +103,21 @@ def run(
     surroundings = {**environment.describe(device), **chosen, **options}
     results = open_results(work_dir, surroundings, prepared, restored, overwrite)
     wanted = list(cells.plan(inputs, restored, qualities))
-    for case in prepared:
-        host = LazyHost(case, limit, device, work_dir, cache_dir, options)
-        pending = processes.of_main([cell for cell in wanted if not cells.complete(case, cell, results, work_dir)])
-        if pending:
-            measure(case, host.get(), pending, restored, results, work_dir, resamples)
-        shown: list[pictures.Shown] = []
-        if processes.is_main_process():
-            add_files(restored, results, work_dir)
-            derived.update(case, results, work_dir, resamples)
-            shown = list(pictures.missing(case, restored, qualities, results, work_dir))
-        if processes.of_main(bool(shown)):
-            host.get()  # in all processes
-        if shown:
-            results.add(gallery=[pictures.entry(case, host.get(), work_dir, restored, one) for one in shown])
+    with ahead.ahead(workers, device) as restoring:
+        for case in prepared:
+            host = LazyHost(case, limit, device, work_dir, cache_dir, options, restoring)
+            pending = processes.of_main([cell for cell in wanted if not cells.complete(case, cell, results, work_dir)])
+            if pending:
+                measure(case, host.get(), pending, restored, results, work_dir, resamples)
+            shown: list[pictures.Shown] = []
+            if processes.is_main_process():
+                add_files(restored, results, work_dir)
+                derived.update(case, results, work_dir, resamples)
+                shown = list(pictures.missing(case, restored, qualities, results, work_dir))
+            if processes.of_main(bool(shown)):
+                host.get()  # in all processes
+            if shown:
+                results.add(gallery=[pictures.entry(case, host.get(), work_dir, restored, one) for one in shown])
     results.content = processes.of_main(results.content)
     if processes.is_main_process():
         report.write(work_dir)
@@ -178,6 +185,7 @@ class LazyHost:
         limit: the first images only.
         cache_dir: keeps compressed and restored images; relative to ``work_dir``.
         options: DAGNRestore's further ones.
+        restoring: the ``ahead`` of :class:`HostRunner`.
     """
 
     case: Case
@@ -186,6 +194,7 @@ class LazyHost:
     work_dir: Path
     cache_dir: str | Path | None = None
     options: dict | None = None
+    restoring: ahead.Ahead | None = None
     built: HostRunner | None = None
 
     def get(self) -> HostRunner:
@@ -194,7 +203,8 @@ class LazyHost:
             images = self.limit if self.case.subset is None else list(self.case.subset)
             cache = None if self.cache_dir is None else self.work_dir / self.cache_dir
             cfg = configs.for_testing(self.case.cfg, images)
-            self.built = HostRunner(cfg, self.case.checkpoint, self.device, self.work_dir, cache, self.options)
+            where = self.device, self.work_dir, cache
+            self.built = HostRunner(cfg, self.case.checkpoint, *where, self.options, self.restoring)
         return self.built
 
 
@@ -207,17 +217,31 @@ def measure(
     work_dir: Path,
     resamples: int,
 ) -> None:
-    """Measure cells and keep each as soon as it is complete."""
-    total = len(pending) * host.n_images
-    with tqdm(total=total, desc=case.model, unit="img", dynamic_ncols=True, disable=not processes.is_main_process()) as bar:
-        for label, quality in pending:
-            bar.set_postfix_str(cells.name(label, quality))
-            measured = host.measure(cells.file_name(case, label, quality), quality, restored.get(label), bar.update)
-            if measured.scores is not None:  # in the first process
-                samples = bootstrap.resampled(measured.scores, resamples)
-                cells.write(cells.path(case, label, quality, work_dir), measured.scores, samples)
-                row = cells.row(case, label, quality, measured, samples)
-                results.replace("rows", [row], **case.key(label, quality))  # of a cell whose file was lost, anew
+    """Measure cells and keep each as soon as it is complete; by QF, so that what each input costs is known soon."""
+    order = list(dict.fromkeys(label for label, _ in pending))
+    pending = sorted(pending, key=lambda cell: (cell[1] or 0, order.index(cell[0])))
+    seconds: dict[str, float] = {}
+    for index, (label, quality) in enumerate(pending):
+        name, start = cells.name(label, quality), time.monotonic()
+        about = f"{case.model}, {name} ({index + 1} of {len(pending)}{left(pending[index:], seconds)})"
+        total = host.n_images * host.passes(restored.get(label))
+        with bar(total=total, desc=about, unit="img", leave=False, disable=not processes.is_main_process()) as shown:
+            measured = host.measure(cells.file_name(case, label, quality), quality, restored.get(label), shown.update)
+        seconds[label] = time.monotonic() - start
+        if measured.scores is not None:  # in the first process
+            samples = bootstrap.resampled(measured.scores, resamples)
+            cells.write(cells.path(case, label, quality, work_dir), measured.scores, samples)
+            row = cells.row(case, label, quality, measured, samples)
+            results.replace("rows", [row], **case.key(label, quality))  # of a cell whose file was lost, anew
+
+
+def left(pending: list[cells.Cell], seconds: dict[str, float]) -> str:
+    """How long cells will take, by what the last one of each input took; inputs that have had none yet are not counted."""
+    if not seconds:
+        return ""
+    minutes = sum(seconds.get(label, 0) for label, _ in pending) / 60
+    about = "about" if all(label in seconds for label, _ in pending) else "more than"
+    return f", {about} {minutes:.0f} min left" if minutes >= 1 else f", {about} 1 min left"
 
 
 def add_files(restored: dict[str, RestoredInput], results: Results, work_dir: Path) -> None:

@@ -22,11 +22,18 @@ class Scores:
     Attributes:
         images: names of the images, in the order of the data set.
         classes: names of the classes.
+        scored: those that the score is the mean of; the others have too few images, say.
     """
 
     kind: str
     images: list[str]
     classes: list[str]
+    scored: list[str]
+
+    @property
+    def columns(self) -> list[int]:
+        """Places of the scored classes among all."""
+        return [index for index, name in enumerate(self.classes) if name in self.scored]
 
     def weighted(self, weights: np.ndarray) -> np.ndarray:
         """The score in percent for each row of ``weights``, (B, images) float or int >= 0; (B,) float64, NaN without truth."""
@@ -56,17 +63,18 @@ class Scores:
 class Areas(Scores):
     """mIoU: intersection and union of each class in each image, (images, classes) in pixels.
 
-    The score is the mean over the classes that occur of sum(intersection) / sum(union), as mmseg's IoUMetric has it.
+    The score is the mean over the scored classes that occur of sum(intersection) / sum(union), as mmseg's IoUMetric has it.
     """
 
     kind = "areas"
 
-    def __init__(self, images: list[str], classes: list[str], intersection: np.ndarray, union: np.ndarray):
-        self.images, self.classes = images, classes
+    def __init__(self, images: list[str], classes: list[str], intersection, union, scored: list[str] | None = None):
+        self.images, self.classes, self.scored = images, classes, list(classes if scored is None else scored)
         self.intersection, self.union = np.asarray(intersection, np.float64), np.asarray(union, np.float64)
 
     def weighted(self, weights: np.ndarray) -> np.ndarray:
-        return mean_of_present(weights @ self.intersection, weights @ self.union)
+        chosen = self.columns
+        return mean_of_present(weights @ self.intersection[:, chosen], weights @ self.union[:, chosen])
 
     def per_class(self) -> dict[str, float | None]:
         union = self.union.sum(0)
@@ -74,11 +82,12 @@ class Areas(Scores):
         return {name: float(value) if seen else None for name, value, seen in zip(self.classes, share, union)}
 
     def per_image(self) -> np.ndarray:
-        return mean_of_present(self.intersection, self.union)
+        chosen = self.columns
+        return mean_of_present(self.intersection[:, chosen], self.union[:, chosen])
 
     def part(self, chosen: np.ndarray) -> Areas:
         names = [self.images[index] for index in chosen]
-        return Areas(names, self.classes, self.intersection[chosen], self.union[chosen])
+        return Areas(names, self.classes, self.intersection[chosen], self.union[chosen], self.scored)
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"intersection": self.intersection, "union": self.union}
@@ -102,19 +111,20 @@ class Detections(Scores):
         hit, ignored: (T, D) bool: matched to an object, or not to be counted, at each of T IoU thresholds.
         objects: (classes, images) how many there are to be found.
         recalls: (R,) the recalls that precision is read at (COCO: 0, 0.01, ..., 1).
+        scored: names of the classes that the score is the mean of; None: all.
     """
 
     kind = "detections"
 
-    def __init__(self, images, classes, category, image, hit, ignored, objects, recalls):
-        self.images, self.classes = images, classes
+    def __init__(self, images, classes, category, image, hit, ignored, objects, recalls, scored=None):
+        self.images, self.classes, self.scored = images, classes, list(classes if scored is None else scored)
         self.category, self.image = np.asarray(category), np.asarray(image)
         self.hit, self.ignored = np.asarray(hit, bool), np.asarray(ignored, bool)
         self.objects, self.recalls = np.asarray(objects, np.float64), np.asarray(recalls)
         self.bounds = np.searchsorted(self.category, np.arange(len(classes) + 1))
 
     @classmethod
-    def of(cls, evaluation: COCOeval, images: dict[int, str], classes: dict[int, str]) -> Detections:
+    def of(cls, evaluation: COCOeval, images: dict[int, str], classes: dict[int, str], scored=None) -> Detections:
         """Out of a COCOeval whose ``evaluate`` has been called; ``images`` and ``classes`` map ids to names, in our order."""
         p = evaluation.params
         most, n_areas, n_images = p.maxDets[-1], len(p.areaRng), len(p.imgIds)
@@ -137,11 +147,11 @@ class Detections(Scores):
                 parts[row] = np.full(len(order), row), column[order], hit[:, order], ignored[:, order]
         category, column, hit, ignored = (np.concatenate(part, axis=-1) for part in zip(*parts.values()))
         names = list(images.values()), list(classes.values())
-        return cls(*names, category, column, hit, ignored, objects, p.recThrs)
+        return cls(*names, category, column, hit, ignored, objects, p.recThrs, scored)
 
     def weighted(self, weights: np.ndarray) -> np.ndarray:
         total, count = np.zeros(len(weights)), np.zeros(len(weights))
-        for index in range(len(self.classes)):
+        for index in self.columns:
             precision = self.average_precision(index, weights)
             present = ~np.isnan(precision)
             total[present] += precision[present]
@@ -155,7 +165,7 @@ class Detections(Scores):
 
     def per_image(self) -> np.ndarray:
         total, count, one = np.zeros(len(self.images)), np.zeros(len(self.images)), np.ones((1, 1))
-        for index in range(len(self.classes)):
+        for index in self.columns:
             start, stop = self.bounds[index : index + 2]
             place = self.image[start:stop]
             for image in np.flatnonzero(self.objects[index]):
@@ -208,6 +218,7 @@ class Detections(Scores):
             self.ignored[:, kept],
             self.objects[:, chosen],
             self.recalls,
+            self.scored,
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -215,7 +226,9 @@ class Detections(Scores):
         return {name: getattr(self, name) for name in names}
 
 
-def detections(truth: COCO, found: str | Path, images: dict[int, str], classes: dict[int, str], iou_thresholds) -> Detections:
+def detections(
+    truth: COCO, found: str | Path, images: dict[int, str], classes: dict[int, str], iou_thresholds, scored=None
+) -> Detections:
     """Match boxes with the truth as COCOeval does, the best 100 of each image.
 
     Args:
@@ -223,6 +236,7 @@ def detections(truth: COCO, found: str | Path, images: dict[int, str], classes: 
         found: COCO's results JSON with the boxes.
         images, classes: id -> name of the images and categories that count, in the order of the data set.
         iou_thresholds: COCO's are 0.50, 0.55, ..., 0.95.
+        scored: see :class:`Detections`.
     """
     if Path(found).read_bytes().strip() == b"[]":  # loadRes takes no empty list
         results = COCO()
@@ -234,4 +248,4 @@ def detections(truth: COCO, found: str | Path, images: dict[int, str], classes: 
     evaluation.params.imgIds, evaluation.params.catIds = list(images), list(classes)
     evaluation.params.maxDets, evaluation.params.iouThrs = [100], np.asarray(iou_thresholds)
     evaluation.evaluate()
-    return Detections.of(evaluation, images, classes)
+    return Detections.of(evaluation, images, classes, scored)

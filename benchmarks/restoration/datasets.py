@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from dagn_pre.errors import ImageError, UsageError, printable
 from dagn_pre.images import Pixels, header, open_image, report_failure, search, told_with_examples
+from dagn_pre.progress import bar
 
 MIN_SIDE = 11  # the window of SSIM
 MAX_SIDE = 65535  # of a JPEG
@@ -104,7 +104,7 @@ def scan(folder: Path, limit: int | None = None) -> Dataset:
     if inside.left_out:
         print(printable(told_with_examples(f"{place}: left out", inside.left_out)), file=sys.stderr)
     good, failures, jpegs, digest = [], [], 0, hashlib.sha256()
-    for path in tqdm(found, desc=f"reading {name}", unit="image", leave=False):
+    for path in bar(found, desc=f"reading {name}", unit="image", leave=False):
         try:
             read(path)
             is_jpeg, content = header(path).format in ("JPEG", "MPO"), path.read_bytes()

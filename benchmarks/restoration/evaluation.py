@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from dagn_pre import codec, metrics, models
 from dagn_pre.benchmarks import environment
@@ -19,6 +18,7 @@ from dagn_pre.benchmarks.restoration import datasets, report
 from dagn_pre.benchmarks.restoration.datasets import Dataset
 from dagn_pre.benchmarks.results import SETTINGS, Results
 from dagn_pre.errors import UsageError
+from dagn_pre.progress import bar
 from dagn_pre.restorer import Restorer
 
 METRICS = {"psnr": metrics.psnr, "ssim": metrics.ssim, "psnrb": metrics.psnr_b}
@@ -120,7 +120,7 @@ def measure(results: Results, found: list[Dataset], qualities: list[int], restor
     pending = [
         (data, qf, method) for data, qf, method in cells if not results.holds(dataset=data.name, qf=qf, method=method)
     ]
-    with tqdm(total=sum(len(data.paths) for data, _, _ in pending), unit="image", disable=not pending) as progress:
+    with bar(total=sum(len(data.paths) for data, _, _ in pending), unit="image", disable=not pending) as progress:
         for data, qf, method in pending:
             progress.set_description(f"{data.name} QF {qf} {method}")
             cell = {"dataset": data.name, "qf": qf, "method": method}
@@ -157,7 +157,7 @@ def sweep(results: Results, found: list[Dataset], restorers: dict[str, Restorer]
             if not restorer.model.blind or results.holds("blind", dataset=data.name, method=method, qf=None):
                 continue
             predicted = np.empty((len(data.paths), len(SWEEP)))
-            for index, path in enumerate(tqdm(data.paths, desc=f"{data.name} blind quality {method}", unit="image")):
+            for index, path in enumerate(bar(data.paths, desc=f"{data.name} blind quality {method}", unit="image")):
                 original = datasets.read(path)
                 predicted[index] = [restorer.estimate_quality(codec.compress(original, qf)).value for qf in SWEEP]
             cell = {"dataset": data.name, "method": method}

@@ -11,7 +11,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from dagn_pre import codec, models
 from dagn_pre.benchmarks.markdown import aligned
@@ -20,6 +19,7 @@ from dagn_pre.errors import UsageError
 from dagn_pre.files import atomic_path
 from dagn_pre.networks.blind_dagn import BlindDAGN
 from dagn_pre.networks.dagn import DAGN, DAGNConfig
+from dagn_pre.progress import bar
 from dagn_pre.restorer import Restorer
 from dagn_pre.sources import Source, as_array
 
@@ -82,7 +82,7 @@ def feature_distances(
         (name, quality): [] for name in ENCODERS for quality in (None, *qualities)
     }  # None: the originals
     local: dict[tuple[str, int | None], list[Tensor]] = {key: [] for key in means}
-    for path in tqdm(dataset.paths, unit="image", leave=False):
+    for path in bar(dataset.paths, unit="image", leave=False):
         image = read(path)
         unharmed = feature_maps(restorer, image)
         for quality in (None, *qualities):

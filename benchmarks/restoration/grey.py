@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio
-from tqdm import tqdm
 
 from dagn_pre import codec
 from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.benchmarks.restoration import datasets
 from dagn_pre.benchmarks.restoration.evaluation import load
+from dagn_pre.progress import bar
 
 WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255
 
@@ -44,7 +44,7 @@ def measure(
     restorers = load(chosen, device, dtype)
     data = datasets.scan_all([folder], limit)[0]
     values: dict[tuple[str, int], list[float]] = {}
-    for path in tqdm(data.paths, unit="image"):
+    for path in bar(data.paths, unit="image"):
         original = luma(datasets.read(path))
         for quality in qualities:
             jpeg = codec.encode(original, quality)

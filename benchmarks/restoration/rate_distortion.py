@@ -17,7 +17,6 @@ import bjontegaard
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.interpolate import Akima1DInterpolator
-from tqdm import tqdm
 
 from dagn_pre import codec, metrics, models
 from dagn_pre.benchmarks.markdown import aligned
@@ -25,6 +24,7 @@ from dagn_pre.benchmarks.restoration import datasets
 from dagn_pre.benchmarks.restoration.report import save
 from dagn_pre.errors import UsageError
 from dagn_pre.files import write_atomic
+from dagn_pre.progress import bar
 from dagn_pre.restorer import Restorer
 from dagn_pre.side_information import SideInformationEncoder, adapter, coder, segment
 
@@ -77,7 +77,7 @@ def curves(
         ImageError: no image can be measured.
     """
     values: dict[tuple[str, int], list[tuple[float, ...]]] = {}
-    for path in tqdm(datasets.scan_all([folder], limit)[0].paths, unit="image"):
+    for path in bar(datasets.scan_all([folder], limit)[0].paths, unit="image"):
         original = datasets.read(path)
         for quality in qualities:
             jpeg = codec.encode(original, quality)

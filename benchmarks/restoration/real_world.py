@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from dagn_pre import codec
 from dagn_pre.benchmarks.markdown import aligned
@@ -17,6 +16,7 @@ from dagn_pre.benchmarks.restoration.evaluation import load
 from dagn_pre.errors import ImageError, UsageError, printable
 from dagn_pre.files import write_atomic
 from dagn_pre.images import Pixels, header, open_image, report_failure, search, told_with_examples
+from dagn_pre.progress import bar
 
 SHEET = 8  # pictures on the crop sheet
 FIRST, SCALE, SECOND = (10, 40), (0.6, 0.9), (70, 90)
@@ -77,7 +77,7 @@ def examine(
     rows: list[dict] = []
     crops: list[list[tuple[str, np.ndarray]]] = []
     failures: list[str] = []
-    for path in tqdm(paths, desc=folder.name, unit="image"):
+    for path in bar(paths, desc=folder.name, unit="image"):
         try:
             picture, info = Pixels.of(open_image(path), str(path)).rgb, header(path)
             restored = {method: restorer(picture) for method, restorer in restorers.items()}

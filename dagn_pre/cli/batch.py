@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dagn_pre.errors import ImageWarning, UsageError, printable
 from dagn_pre.images import KEPT_SUFFIXES, SUFFIXES, report_failure, search, told_with_examples
+from dagn_pre.progress import bar
 
 Pairs = list[tuple[Path, Path]]
 
@@ -158,7 +157,7 @@ def run(planned: Batch, work: Callable[[Path, Path], Done], overwrite: bool) -> 
     counts: Counter[str] = Counter()
     lost: defaultdict[str, list[Path]] = defaultdict(list)
     untouched: defaultdict[str, list[Path]] = defaultdict(list)
-    for source, target in tqdm(planned.pairs, unit="image", disable=len(planned.pairs) == 1):
+    for source, target in bar(planned.pairs, unit="image", disable=len(planned.pairs) == 1):
         if target.exists() and not overwrite:
             counts["skipped (exists already; --overwrite to redo)"] += 1
             continue

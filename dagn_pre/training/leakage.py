@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.images import Pixels, find_images, open_image
+from dagn_pre.progress import bar
 
 HASH_SIDE = 16
 BITS = HASH_SIDE**2
@@ -89,7 +90,7 @@ def compare(train: Sequence[Path], test: Sequence[Path], threshold: int = THRESH
     if not 0 <= threshold <= BITS:
         raise UsageError(f"threshold must lie in 0..{BITS}, not {threshold}")
     train_paths, train_hashes = [], []
-    for path in tqdm([path for folder in train for path in _images(folder)], desc="train", unit="image", leave=False):
+    for path in bar([path for folder in train for path in _images(folder)], desc="train", unit="image", leave=False):
         try:
             train_hashes.append(fingerprint(_read(path)))
             train_paths.append(path)
@@ -102,7 +103,7 @@ def compare(train: Sequence[Path], test: Sequence[Path], threshold: int = THRESH
     for folder in test:
         paths = _images(folder)
         counts[folder.resolve().name] = len(paths)
-        for path in tqdm(paths, desc=folder.name, unit="image", leave=False):
+        for path in bar(paths, desc=folder.name, unit="image", leave=False):
             turned = np.stack([fingerprint(image) for image in orientations(_read(path))])
             distances = (hashes @ (1 - turned.T) + (1 - hashes) @ turned.T).min(1)
             pairs += [Match(found, path, int(distance)) for found, distance in zip(train_paths, distances)]

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.files import atomic_path
 from dagn_pre.images import Pixels, find_images, open_image, report_failure
+from dagn_pre.progress import bar
 
 
 def reduce(source: Path, output: Path, by: float) -> None:
@@ -46,7 +46,7 @@ def reduce_all(folders: Sequence[Path], output: Path, by: float) -> tuple[int, l
     if not found:
         raise UsageError(f"no images in {', '.join(map(str, folders))}")
     failures = []
-    for folder, path in tqdm(found, unit="image", disable=not sys.stderr.isatty()):
+    for folder, path in bar(found, unit="image", disable=not sys.stderr.isatty()):
         target = output / folder.name / path.relative_to(folder).with_suffix(f"{path.suffix}.webp")
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():

@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from dagn_pre.errors import UsageError, WeightsError
 from dagn_pre.files import atomic_path
 from dagn_pre.networks.resnet import ResNetEncoder, conv_bn
+from dagn_pre.progress import bar
 from dagn_pre.training.teachers import Teacher
 from dagn_pre.weights import check_keys
 
@@ -94,7 +94,7 @@ def train(photographs: Sequence[np.ndarray], steps: int, seed: int = 0, progress
     classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # which torch's types lack
     optimiser = torch.optim.AdamW(classifier.parameters(), 2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.06)
-    for _ in tqdm(range(steps), desc="texture", unit="step", disable=not progress):
+    for _ in bar(range(steps), desc="texture", unit="step", disable=not progress):
         images, labels = crops.taught(BATCH)
         with torch.autocast("cpu", torch.bfloat16):
             logits = classifier(images)

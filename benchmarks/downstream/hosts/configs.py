@@ -1,7 +1,8 @@
 """What the benchmark reads from a host's config, and the little it changes in one.
 
 A config may hold three things of ours at its top level: ``data_root``; ``checkpoint``, the default weights (a URL, or a
-path that may start with the data root); and ``benchmark = dict(model=..., dataset=...)``, the names in the table.
+path that may start with the data root); and ``benchmark = dict(model=..., dataset=...)``, the names in the table, where
+``scored`` may name the classes that the score is the mean of (default: all).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -83,6 +84,18 @@ def task(cfg: Config) -> tuple[str, str]:
             return found
     known = " or ".join(f"{metric} with {argument} {wanted}" for metric, (argument, wanted, _) in TASKS.items())
     raise ConfigError(f"config {name(cfg)} has no test_evaluator that scores: set {known}, and no format_only")
+
+
+def scored(cfg: Config, classes: Sequence[str]) -> list[str]:
+    """The classes that a config's score is the mean of: those that its ``benchmark`` names, or all.
+
+    Raises:
+        ConfigError: it names others than the data set has.
+    """
+    chosen = (cfg.get("benchmark") or {}).get("scored", classes)
+    if unknown := [name for name in chosen if name not in classes]:
+        raise ConfigError(f"benchmark.scored of config {name(cfg)} names no classes of its data set: {', '.join(unknown)}")
+    return [name for name in classes if name in chosen]
 
 
 def evaluators(cfg: Config) -> list[dict]:

@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 
 from dagn_pre.benchmarks.downstream import scores
 from dagn_pre.benchmarks.downstream.hosts import configs, processes
+from dagn_pre.benchmarks.downstream.hosts.ahead import Ahead
 from dagn_pre.benchmarks.downstream.hosts.observers import FileSizes, KeepImage, Progress, SizedPack, Stopwatch, kept_areas
 from dagn_pre.benchmarks.downstream.inputs import RestoredInput
 from dagn_pre.errors import ConfigError, DagnPreError, quiet
@@ -79,6 +80,7 @@ class HostRunner:
         cache_dir: keeps compressed and restored images; None keeps none.
         options: DAGNRestore's further ones.
         work_dir: takes the host's logs (``logs/``) and the detections (``detections/``).
+        ahead: restores in processes of its own into the cache; None restores where the model runs.
 
     Raises:
         WeightsError: see ``checkpoints.load``.
@@ -92,7 +94,9 @@ class HostRunner:
         work_dir: Path,
         cache_dir: Path | None = None,
         options: Mapping[str, object] | None = None,
+        ahead: Ahead | None = None,
     ):
+        self.ahead = ahead if cache_dir is not None else None
         self.cfg, self.device, self.work_dir, self.cache_dir = cfg, device, work_dir, cache_dir
         self.options = dict(options or {})
         built = cfg.copy()
@@ -114,6 +118,7 @@ class HostRunner:
         if not self.n_images:
             raise ConfigError(f"the test data of config {Path(cfg.filename).stem} hold no images: check --data-root")
         self.classes, self.palette = list(dataset.metainfo["classes"]), dataset.metainfo.get("palette")
+        self.scored = configs.scored(cfg, self.classes)
         infos = [dataset.get_data_info(index) for index in range(self.n_images)]
         self.names = [Path(info["img_path"]).name for info in infos]
         self.image_ids = [info.get("img_id") for info in infos]
@@ -137,12 +142,17 @@ class HostRunner:
                     step.update(side_information=True, side_model=restorer.model)
         return cfg
 
+    def passes(self, restorer: RestoredInput | None) -> int:
+        """How often :meth:`measure` goes through the images."""
+        return 2 if self.ahead and restorer else 1
+
     def measure(
         self, name: str, quality: int | None, restorer: RestoredInput | None, advance: Callable[[int], object]
     ) -> Measured:
         """Test on the images compressed at ``quality`` (None: as they are) and restored by ``restorer`` (None: not).
 
-        ``name`` is for the file that keeps the detections; ``advance`` hears of the images that are done.
+        ``name`` is for the file that keeps the detections; ``advance`` hears of the images that are done, in each of
+        :meth:`passes`.
 
         Raises:
             ConfigError: the config has no loading step; or the images hold no ground truth.
@@ -153,6 +163,8 @@ class HostRunner:
         bar, sizes = Progress(advance, self.n_images), FileSizes()
         after = "finished cells are kept: after the repair, the same command goes on"
         with quiet(), host_errors(f"{name} failed", after):
+            if self.ahead and restorer:
+                self.ahead.fill(cfg, self.n_images, advance)
             self.loop.dataloader = self.runner.build_dataloader(cfg.test_dataloader, seed=0)
             if quality is not None:
                 for leaf in leaves(self.loop.dataloader.dataset):
@@ -190,10 +202,10 @@ class HostRunner:
                 images = dict(zip(self.image_ids, self.names))
                 classes = dict(zip(metric.cat_ids, self.classes))
                 return scores.detections(
-                    metric._coco_api, f"{metric.outfile_prefix}.bbox.json", images, classes, metric.iou_thrs
+                    metric._coco_api, f"{metric.outfile_prefix}.bbox.json", images, classes, metric.iou_thrs, self.scored
                 )
         intersection, union = (np.stack([one[part].numpy() for one in areas]) for part in (0, 1))
-        return scores.Areas(self.names, self.classes, intersection, union)
+        return scores.Areas(self.names, self.classes, intersection, union, self.scored)
 
     def predict(self, index: int, quality: int | None, restorer: RestoredInput | None) -> Prediction:
         """Run the model on one test image, treated as :meth:`measure` treats it."""

@@ -160,7 +160,8 @@ def retrain_chart(base: Panel, variant: Panel, names: list[str]) -> Markup:
 
 
 def class_changes(panel: Panel) -> Iterator[dict]:
-    """Per restorer and QF the classes with JPEG's and the restored score, the largest gain first."""
+    """Per restorer and QF the classes with JPEG's and the restored score, the largest gain first; ``apart`` holds those that
+    the score leaves out."""
     original = (panel.cell("original", None) or {}).get("per_class") or {}
     for quality in panel.qualities:
         before = (panel.cell("jpeg", quality) or {}).get("per_class") or {}
@@ -172,7 +173,9 @@ def class_changes(panel: Panel) -> Iterator[dict]:
                 if before[name] is not None and after.get(name) is not None
             ]
             rows.sort(key=lambda row: row["before"] - row["after"])
+            apart = [row for row in rows if row["name"] not in panel.scored]
+            rows = [row for row in rows if row["name"] in panel.scored]
             if rows:
                 better = sum(row["after"] > row["before"] for row in rows)
                 worse = sum(row["after"] < row["before"] for row in rows)
-                yield {"restorer": label, "qf": quality, "rows": rows, "better": better, "worse": worse}
+                yield {"restorer": label, "qf": quality, "rows": rows, "apart": apart, "better": better, "worse": worse}

@@ -224,6 +224,12 @@ def remarks(run: Run) -> Iterator[str]:
                 f"The images of {dataset} are JPEG files already: the original is as published, its pixels untouched, and JPEG "
                 "at a QF is a second compression."
             )
+    for panel in run.panels:
+        if panel.scored != panel.classes:
+            yield (
+                f"{panel.model}, {panel.dataset}: the score is the mean over {len(panel.scored)} of {len(panel.classes)} "
+                f"classes ({', '.join(panel.scored)}); the others have too few images, and stand apart in report.html."
+            )
     few = "not to be compared with published scores"
     if run.environment.get("limit"):
         yield f"Only the first {run.environment['limit']} images were tested: {few}."
@@ -231,4 +237,4 @@ def remarks(run: Run) -> Iterator[str]:
         size, seed = run.environment["subset"], run.environment.get("seed")
         yield f"A stratified sample of {size} images was tested (seed {seed}): {few}."
     if untimed := sum(row["restore_ms_per_image"] is None for panel in run.panels for row in panel.rows):
-        yield f"{untimed} cells read all restored images from the cache: they have no time of restoring."
+        yield f"{untimed} cells found all restored images in the cache, or had workers restore: they have no time of restoring."

@@ -57,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-quality", type=max_quality, default=MAX_QUALITY, metavar="QF",
         help="restore below this QF; none: at every QF (default: %(default)s)",
     )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes that restore ahead, on the CPU (default: %(default)s)"
+    )
     launchers = ("none", "pytorch", "slurm")
     parser.add_argument("--launcher", choices=launchers, default="none", help="who started the processes that share a cell")
     parser.add_argument("--overwrite", action="store_true", help="throw away the results in DIR and start anew")
@@ -90,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
             dtype=args.dtype,
             engine=args.engine,
             max_quality=args.max_quality,
+            workers=args.workers,
             overwrite=args.overwrite,
             launcher=args.launcher,
         )

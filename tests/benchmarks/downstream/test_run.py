@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,16 +73,16 @@ def test_results_hold_what_the_issue_says(toy, tmp_path):
     text = (tmp_path / "results.json").read_text()
     assert json.loads(text) == results and list(results) == [*TABLES, "environment"]
     assert all(list(row) == KEYS and row["n_images"] == COUNT for row in results["rows"])
-    cells = [("original", None), ("jpeg", 5), ("jpeg", 40), ("tiny", 5), ("tiny", 40)]
+    cells = [("original", None), ("jpeg", 5), ("tiny", 5), ("jpeg", 40), ("tiny", 40)]
     assert [(row["input"], row["qf"]) for row in results["rows"]] == cells
     names = {(row["task"], row["model"], row["dataset"], row["metric"]) for row in results["rows"]}
     assert names == {("object detection", "Toy detector", "toy", "bbox_mAP")}
-    assert [row["restore_ms_per_image"] > 0 for row in results["rows"]] == [False] * 3 + [True] * 2
+    assert [row["restore_ms_per_image"] > 0 for row in results["rows"]] == [False, False, True, False, True]
     assert all(row["model_ms_per_image"] > 0 for row in results["rows"])
     sizes = {quality: np.mean([len(codec.encode(image, quality)) for image, _ in toy_images()]) for quality in (5, 40)}
     assert results["rows"][0]["bytes_per_image"] is None
     kept = [row["bytes_per_image"] for row in results["rows"][1:]]
-    assert kept == pytest.approx(2 * [sizes[5], sizes[40]], abs=0.051)  # to one decimal
+    assert kept == pytest.approx([sizes[5], sizes[5], sizes[40], sizes[40]], abs=0.051)  # to one decimal
     environment = results["environment"]
     assert environment["versions"]["torch"] == torch.__version__.split("+")[0]
     assert {"mmengine", "mmcv", "mmdet", "mmseg", "pycocotools"} <= environment["versions"].keys()
@@ -90,6 +91,58 @@ def test_results_hold_what_the_issue_says(toy, tmp_path):
     assert environment["restorers"] == {"tiny": models.fingerprint(toy / "tiny.safetensors")[:16]}
     assert str(toy) not in text and str(tmp_path) not in text
     assert (tmp_path / "results.png").stat().st_size and "| Toy detector " in (tmp_path / "results.md").read_text()
+
+
+def test_workers_restore_ahead_of_the_model(toy, tmp_path, capfd):
+    inputs = ("original", "jpeg", str(toy / "tiny.safetensors"))
+    alone = bench(toy, tmp_path / "alone", inputs=inputs)
+    together = bench(toy, tmp_path / "together", inputs=inputs, workers=2)
+    assert values(together) == values(alone)
+    times = {row["input"]: row["restore_ms_per_image"] for row in together["rows"]}
+    assert times == {"original": 0, "jpeg": 0, "tiny": None}  # all were in the cache
+    assert "(3 of 3, more than 1 min left) 100% 8/8" in capfd.readouterr().err  # four made ahead, four tested
+    with pytest.raises(UsageError, match="several workers need a cache"):
+        bench(toy, tmp_path / "none", inputs=inputs, workers=2, cache_dir=None)
+    with pytest.raises(UsageError, match="at least 1"):
+        bench(toy, tmp_path / "zero", workers=0)
+
+
+def test_what_a_worker_meets_ends_the_run_with_its_name(toy, tmp_path):
+    broken = tmp_path / "toy"
+    shutil.copytree(toy, broken)
+    source = broken / "detect.py"
+    source.write_text(source.read_text().replace(str(toy), str(broken)))
+    (broken / "data" / "images" / "2.png").write_bytes(b"no picture")
+    with pytest.raises(DagnPreError, match="detect-tiny-qf5 failed .*2.png"):
+        run.run([str(source)], tmp_path / "out", inputs=(str(toy / "tiny.safetensors"),), qualities=(5,), device="cpu", workers=2)
+
+
+def test_the_score_is_of_the_classes_that_the_config_names(toy, tmp_path):
+    source = tmp_path / "some.py"
+    text = (toy / "segment.py").read_text().replace("dataset='toy')", "dataset='toy', scored=('thing',))")
+    source.write_text(text.replace("checkpoint = 'red.pth'", f"checkpoint = {str(toy / 'red.pth')!r}"))
+    everything = run.run([str(toy / "segment.py")], tmp_path / "all", inputs=("jpeg",), qualities=(5,), device="cpu")
+    some = run.run([str(source)], tmp_path / "some", inputs=("jpeg",), qualities=(5,), device="cpu")
+    (row,) = some["rows"]
+    assert row["scored"] == ["thing"] and len(row["per_class"]) == 2 and "scored" not in everything["rows"][0]
+    assert row["value"] == pytest.approx(row["per_class"]["thing"]) != everything["rows"][0]["value"]
+    assert row["per_class"] == everything["rows"][0]["per_class"]
+    kept, _ = read(tmp_path / "some" / "cells" / "some-jpeg-qf5.npz")
+    assert kept.scored == ["thing"]
+    written = (tmp_path / "some" / "results.md").read_text()
+    assert "the score is the mean over 1 of 2 classes (thing)" in written
+    assert "too few images, not in the score" not in written
+    source.write_text(source.read_text().replace("('thing',)", "('dog',)"))
+    with pytest.raises(ConfigError, match="scored of config some names no classes of its data set: dog"):
+        run.run([str(source)], tmp_path / "other", inputs=("jpeg",), qualities=(5,), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [({}, ""), ({"jpeg": 1.0}, ", more than 1 min left"), ({"jpeg": 1.0, "dagn-s": 100.0}, ", about 3 min left")],
+)
+def test_the_time_left_counts_what_is_known(seconds, expected):
+    assert run.left([("dagn-s", 10), ("jpeg", 20), ("dagn-s", 20)], seconds) == expected
 
 
 def test_detection_is_scored_as_pycocotools_does(toy, tmp_path):

@@ -163,6 +163,14 @@ def test_miou_with_images_that_come_again():
     assert one == pytest.approx(100 * (found.intersection[5][seen] / found.union[5][seen]).mean())
 
 
+def test_miou_over_some_of_the_classes():
+    found = areas()
+    some = scores.Areas(found.images, found.classes, found.intersection, found.union, ["b", "c"])
+    apart = [scores.Areas(found.images, found.classes, found.intersection, found.union, [name]).value() for name in "bc"]
+    assert some.value() == pytest.approx(np.mean(apart)) != found.value()
+    assert some.per_class() == found.per_class() and some.part(np.arange(5)).scored == ["b", "c"]
+
+
 def test_the_interval_covers_the_spread_of_the_images():
     rng = np.random.default_rng(4)
     hits = rng.random((400, 1)) < 0.3  # one class, one pixel an image: mIoU is the share of hits

@@ -139,7 +139,7 @@ def test_few_cells(tmp_path):
     results["rows"] = [*rows[:2], {**rows[6], "restore_ms_per_image": None}]
     report.write(loaded(tmp_path, results).folder)
     written = (tmp_path / "results.md").read_text()
-    assert re.search(r"dagn-s +\| +- \| +62\.0", written) and "1 cells read all restored images from the cache" in written
+    assert re.search(r"dagn-s +\| +- \| +62\.0", written) and "1 cells found all restored images in the cache" in written
 
 
 def test_times_of_a_cache_are_those_of_the_same_images(tmp_path):

@@ -1,0 +1,35 @@
+"""Progress of long work: a bar on a terminal, and lines now and then where the output goes to a file or a log."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+from tqdm import tqdm
+
+EVERY = 30.0  # seconds between two lines
+PLAIN = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}, {remaining} left, {rate_fmt}]{postfix}"
+
+
+class Lines:
+    """A stream that gets what tqdm draws over and over in one place as lines of their own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.last = stream, ""
+
+    def write(self, text: str) -> None:
+        text = text.strip()  # of carriage returns and padding
+        if text and text.partition("[")[0] != self.last:  # tqdm draws the end twice
+            self.stream.write(text + "\n")
+            self.last = text.partition("[")[0]
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def bar(*arguments, **options) -> tqdm:
+    """A ``tqdm`` of the same arguments on stderr; where that is no terminal, a line at the start, every 30 s and at the end."""
+    if not sys.stderr.isatty():
+        options |= {"file": Lines(sys.stderr), "mininterval": EVERY, "maxinterval": EVERY, "leave": True}
+        options.setdefault("bar_format", PLAIN)
+    return tqdm(*arguments, **options)
