@@ -60,7 +60,7 @@ train_dataloader = dict(
     dataset=dict(
         data_root=data_root,
         metainfo=metainfo,
-        ann_file='VOC/train/boxes.json',  # VOC/annotations/train.json without the photographs that are not there
+        ann_file='VOC/annotations/train.json',
         data_prefix=dict(img='VOC/train/images'),
         pipeline=train_pipeline))
 val_dataloader = dict(

@@ -40,20 +40,32 @@ def check(cfg: Config) -> list[str]:
             remarks += compare_files("masks", masks, source)
             if hasattr(dataset, "reduce_zero_label"):  # mmseg's
                 check_labels(dataset, masks[:MASKS], cfg)
+                check_sizes([(entry["img_path"], entry["seg_map_path"]) for entry in entries if entry.get("seg_map_path")])
         if hasattr(dataset, "COCOAPI"):
-            remarks += check_categories(dataset, cfg)
+            remarks += [*check_categories(dataset, cfg), *check_boxes(dataset)]
     return remarks
 
 
 def read(cfg: Config, leaf: dict) -> tuple:
     """The data set of an innermost config, without its pipeline, and what it lists: a dictionary for each image."""
+    dataset = build(cfg, leaf, "test")
+    return dataset, dataset.data_list
+
+
+def build(cfg: Config, leaf: dict, split: str):
+    """The data set of an innermost config, without its pipeline and with all that it lists in ``data_list``.
+
+    Raises:
+        ConfigError: its annotations cannot be read; ``split`` is what the message calls the data.
+    """
     try:
         with quiet(), DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
             dataset = DATASETS.build({**leaf, "pipeline": [], "lazy_init": True})
-            return dataset, dataset.load_data_list()
+            dataset.data_list = dataset.load_data_list()
+            return dataset
     except Exception as error:  # an annotation file can be anything
         raise ConfigError(
-            f"the test data of config {configs.name(cfg)} cannot be read ({type(error).__name__}: {error}): repair "
+            f"the {split} data of config {configs.name(cfg)} cannot be read ({type(error).__name__}: {error}): repair "
             f"{leaf.get('ann_file') or 'them'}, or give other data with --data-root"
         ) from error
 
@@ -127,6 +139,21 @@ def check_categories(dataset, cfg: Config) -> Iterator[str]:
         )
 
 
+def check_boxes(dataset) -> Iterator[str]:
+    """A remark on boxes that leave their images by more than a pixel: no detector can find those parts."""
+    content = json.loads(Path(dataset.ann_file).read_text(encoding="utf-8"))
+    images = {image["id"]: image for image in content["images"]}
+    outside = []
+    for note in content["annotations"]:
+        image = images.get(note["image_id"], {})
+        if "bbox" in note and "width" in image:
+            x, y, width, height = note["bbox"]
+            if min(x, y) < -1 or x + width > image["width"] + 1 or y + height > image["height"] + 1:
+                outside.append(image["file_name"])
+    if outside:
+        yield f"{len(outside)} boxes in {dataset.ann_file} reach beyond their images ({first(outside)})"
+
+
 def check_truth(file: str | None, tested: dict, source: str) -> None:
     """Raise ConfigError where the evaluator's annotations, in a file of their own, lack images that are tested."""
     if not file or Path(file).samefile(source):
@@ -138,6 +165,21 @@ def check_truth(file: str | None, tested: dict, source: str) -> None:
             f"{len(missing)} of {len(tested['images'])} images of {source} are not in {file}, which test_evaluator scores with "
             f"({first(missing)}): set its ann_file to the data set's"
         )
+
+
+def check_sizes(pairs: Sequence[tuple[str, str]]) -> None:
+    """Raise ConfigError where images and masks differ in size; headers alone are read, and files that are damaged passed over,
+    which the loading step names."""
+    wrong = []
+    for image, mask in pairs:
+        try:
+            with Image.open(image) as one, Image.open(mask) as other:
+                if one.size != other.size:
+                    wrong.append(f"{Path(image).name} {one.width}x{one.height}, its mask {other.width}x{other.height}")
+        except OSError:
+            continue
+    if wrong:
+        raise ConfigError(f"{len(wrong)} of {len(pairs)} images differ from their masks in size ({first(wrong)}): repair them")
 
 
 def check_labels(dataset, masks: Sequence[str], cfg: Config) -> None:

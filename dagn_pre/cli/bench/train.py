@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("configs", nargs="+", metavar="CONFIG", help="names of configs in benchmarks/configs, in this order")
     parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="gets checkpoints, and logs by config")
+    parser.add_argument("--resume", action="store_true", help="go on where a training in DIR was cut off")
     parser.add_argument("--data-root", type=Path, metavar="D", help="instead of the config's")
 
 
@@ -24,5 +25,5 @@ def run(args: argparse.Namespace) -> int:
         from dagn_pre.benchmarks.downstream.hosts.train import train
 
     for source in args.configs:
-        print(train(source, args.work_dir, args.data_root))
+        print(train(source, args.work_dir, args.data_root, args.resume))
     return 0

@@ -113,8 +113,9 @@ def test_what_a_worker_meets_ends_the_run_with_its_name(toy, tmp_path):
     source = broken / "detect.py"
     source.write_text(source.read_text().replace(str(toy), str(broken)))
     (broken / "data" / "images" / "2.png").write_bytes(b"no picture")
+    inputs = (str(toy / "tiny.safetensors"),)
     with pytest.raises(DagnPreError, match="detect-tiny-qf5 failed .*2.png"):
-        run.run([str(source)], tmp_path / "out", inputs=(str(toy / "tiny.safetensors"),), qualities=(5,), device="cpu", workers=2)
+        run.run([str(source)], tmp_path / "out", inputs=inputs, qualities=(5,), device="cpu", workers=2)
 
 
 def test_the_score_is_of_the_classes_that_the_config_names(toy, tmp_path):

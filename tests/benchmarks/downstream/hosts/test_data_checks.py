@@ -198,3 +198,19 @@ def test_masks_as_pictures(scenes):
     save(picture(0), scenes / "masks" / "0.png")
     with pytest.raises(ConfigError, match=r"0\.png is a picture of shape \(64, 96, 3\), not a map of labels"):
         segmentation(scenes)
+
+
+def test_masks_of_another_size_are_named(scenes):
+    save(picture(0)[:20, :30], scenes / "images" / "1.jpg")
+    with pytest.raises(ConfigError, match=r"1 of 3 images differ from their masks in size \(1.jpg 30x20, its mask"):
+        segmentation(scenes)
+
+
+def test_boxes_beyond_their_images_are_told(photos):
+    content = json.loads((photos / TRUTH).read_text())
+    width = content["images"][0]["width"]
+    notes = content["annotations"]
+    notes[0] = {**notes[0], "image_id": content["images"][0]["id"], "bbox": [width - 5, 2, 10, 4]}
+    change(photos, annotations=notes)
+    (remark,) = detection(photos)
+    assert remark.startswith("1 boxes in ") and remark.endswith(f"({content['images'][0]['file_name']})")
