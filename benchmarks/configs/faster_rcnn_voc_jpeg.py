@@ -1,5 +1,5 @@
-# What users consider first instead of restoring: the Faster R-CNN on VOC, fine-tuned on images that are JPEGs of any QF from 10 to
-# 90 three times out of four. Early layers learn too, which see JPEG first.
+# What users consider first instead of restoring: the Faster R-CNN on VOC, fine-tuned on images that are JPEGs of any QF from 10
+# to 90 three times out of four. Early layers learn too, which see JPEG first.
 _base_ = ['./faster_rcnn_voc.py']
 
 checkpoint = 'faster_rcnn_voc_jpeg.pth'  # in benchmarks/weights

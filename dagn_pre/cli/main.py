@@ -29,6 +29,7 @@ COMMANDS = (
     "bench cost",
     "bench features",
     "bench grey",
+    "bench recompressed",
     "bench rate-distortion",
     "bench train",
     "evaluate",

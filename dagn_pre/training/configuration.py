@@ -77,12 +77,14 @@ def check_config(config: Config, source: object) -> Config:
     if config.architecture not in ARCHITECTURES:
         raise ConfigError(f"{source}: architecture must be one of {', '.join(ARCHITECTURES)}, not {config.architecture!r}")
     on_blocks = config.architecture in ("dmcnn", "qgac")
-    if on_blocks and (not config.aligned or config.p_444):
-        raise ConfigError(f"{source}: {config.architecture} works on the file's 4:2:0 blocks: aligned = True and p_444 = 0")
+    if on_blocks and (not config.aligned or config.p_444 or config.p_422 or config.p_resized):
+        raise ConfigError(
+            f"{source}: {config.architecture} works on the file's 4:2:0 blocks: aligned = True, p_444 = p_422 = p_resized = 0"
+        )
     if config.stage == "side" and not config.lambda_rate > 0:
         raise ConfigError(f"{source}: lambda_rate must be positive, not {config.lambda_rate!r}")
-    if config.stage == "side" and (not config.aligned or config.p_second):
-        raise ConfigError(f"{source}: side information is of the file's own blocks: aligned = True and p_second = 0")
+    if config.stage == "side" and (not config.aligned or config.p_second or config.p_resized):
+        raise ConfigError(f"{source}: side information is of the file's own blocks: aligned = True, p_second = p_resized = 0")
     try:
         architectures.config(config.architecture, config.network.to_dict())
     except (TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dagn_pre import codec
@@ -16,6 +17,7 @@ from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.images import find_images
 
 BLOCK = 8  # JPEG's block; crops of patch + 8 let the grid fall anywhere
+SCALES = 0.5, 1.5  # of pictures that were resized after compression
 Quality = Callable[[np.random.Generator], int]
 Patch = int | Sequence[tuple[float, int]]
 
@@ -126,8 +128,10 @@ class JPEGPairs(Pairs):
         patch: side in pixels, or a schedule as :func:`patch_schedule` takes it, over the fraction of ``length``.
         length: samples of the whole run.
         group: samples that share a side (those of one step over all processes).
-        p_444: how often chroma is not subsampled (else 4:2:0).
+        p_444, p_422: how often chroma is not subsampled, or across alone (else 4:2:0).
         p_second: how often the crop has been a JPEG before, of another QF and with another grid; the QF returned is the last.
+        p_resized: how often the compressed crop was resized by 0.5 to 1.5 (bicubic, uniform), the original with it; so often
+            as p_second says, it is compressed again after that.
         aligned: cut at the corner always, for networks that work on the file's blocks.
         turns: by quarters; without, crops are only mirrored.
     """
@@ -144,8 +148,10 @@ class JPEGPairs(Pairs):
         p_second: float = 0.0,
         aligned: bool = False,
         turns: bool = True,
+        p_422: float = 0.0,
+        p_resized: float = 0.0,
     ) -> None:
-        self.aligned, self.turns = aligned, turns
+        self.aligned, self.turns, self.p_422, self.p_resized = aligned, turns, p_422, p_resized
         self.photographs, self.length, self.quality, self.seed, self.group = photographs, length, quality, seed, group
         self.schedule, self.p_444, self.p_second = patch_schedule(patch), p_444, p_second
         areas = np.array([image.shape[0] * image.shape[1] for image in photographs], dtype=np.float64)
@@ -164,9 +170,11 @@ class JPEGPairs(Pairs):
         chosen = min(int(np.searchsorted(self.cumulative_area, rng.random())), len(self.photographs) - 1)
         image = self.photographs[chosen]
         size = patch + BLOCK
-        top, left = (int(rng.integers(0, side - size + 1)) for side in image.shape[:2])
+        scale = self.scale(rng, min(image.shape[:2]) / size)
+        source = round(size / scale)
+        top, left = (int(rng.integers(0, side - source + 1)) for side in image.shape[:2])
         turn = int(rng.integers(4))  # drawn in any case: what follows is the same
-        crop = np.rot90(image[top : top + size, left : left + size], turn if self.turns else 0)
+        crop = np.rot90(image[top : top + source, left : left + source], turn if self.turns else 0)
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
         crop = np.ascontiguousarray(crop)
@@ -174,13 +182,38 @@ class JPEGPairs(Pairs):
         corner = rng.random() < 0.5 or self.aligned
         y, x = (0, 0) if corner else rng.integers(0, BLOCK, 2)
         window = np.s_[y : y + patch, x : x + patch]
-        subsampling = "4:4:4" if rng.random() < self.p_444 else "4:2:0"
-        if rng.random() < self.p_second:  # the first grid starts at (-y, -x), the last at the corner
+        subsampling = self.subsampling(rng)
+        second = rng.random() < self.p_second
+        if scale != 1:
+            compressed, crop = (resized(one, size) for one in (codec.compress(crop, quality, subsampling), crop))
+            if second:
+                quality = self.quality(rng)
+                compressed = codec.compress(compressed, quality, subsampling)
+            compressed = compressed[window]
+        elif second:  # the first grid starts at (-y, -x), the last at the corner
             before = codec.compress(crop, self.quality(rng), subsampling)
             compressed = codec.compress(np.ascontiguousarray(before[window]), quality, subsampling)
         else:
             compressed = codec.compress(crop, quality, subsampling)[window]
         return channels_first(compressed), channels_first(crop[window]), quality
+
+    def scale(self, rng: np.random.Generator, room: float) -> float:
+        """By how much a crop is resized, 1 for not at all; ``room``: how often the crop fits into its photograph's side."""
+        if not self.p_resized or rng.random() >= self.p_resized:  # nothing is drawn without it: older runs stay as they were
+            return 1.0
+        low, high = SCALES
+        return float(rng.uniform(max(low, 1 / room), high))
+
+    def subsampling(self, rng: np.random.Generator) -> str:
+        drawn = rng.random()
+        if drawn < self.p_444:
+            return "4:4:4"
+        return "4:2:2" if drawn < self.p_444 + self.p_422 else "4:2:0"
+
+
+def resized(image: np.ndarray, side: int) -> np.ndarray:
+    """A square uint8 image at another size."""
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def channels_first(image: np.ndarray) -> torch.Tensor:

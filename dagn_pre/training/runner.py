@@ -132,10 +132,7 @@ class StageRunner(Runner):
             quality_recipe(config.qualities),
             config.seed,
             group,
-            config.p_444,
-            config.p_second,
-            config.aligned,
-            config.turns,
+            **{key: config[key] for key in ("p_444", "p_422", "p_second", "p_resized", "aligned", "turns")},
         )
         batches = StepBatches(config.steps, config.batch, rank, processes)
         stage = STAGES[config.stage]

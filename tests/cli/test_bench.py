@@ -64,6 +64,7 @@ def test_what_is_missing_is_named(tmp_path):
         ["deployment", "demo", "--output", "o"],
         ["train", "demo_pspnet", "--work-dir", "o"],
         ["grey", "."],
+        ["recompressed", "."],
         ["features", "."],
         ["rate-distortion", ".", "--output", "o"],
     )
@@ -71,6 +72,6 @@ def test_what_is_missing_is_named(tmp_path):
     code += f"for words in {commands!r}: print(main(['bench', *words]))\n"
     missing = "for name in ('matplotlib', 'skimage'): sys.modules[name] = None\n"
     printed = python(BLOCK_HOSTS + missing + code, cwd=tmp_path).splitlines()
-    assert printed[1::2] == ["1"] * 5
+    assert printed[1::2] == ["1"] * 6
     assert all("dagn-pre[openmmlab,benchmarks]" in line for line in printed[0:4:2])
     assert all("dagn-pre[benchmarks]" in line for line in printed[4::2])

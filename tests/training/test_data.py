@@ -49,8 +49,15 @@ def test_subsampling_is_drawn():
     colour[::2, ::2] = colour[1::2, 1::2] = (255, 0, 0)
     colour[::2, 1::2] = colour[1::2, ::2] = (0, 129, 0)  # of equal luma, about
     costs = []
-    for p_444 in (0.0, 1.0):
-        compressed, original, _ = JPEGPairs([colour], 32, 1, lambda rng: 95, p_444=p_444)[0]
+    for shares in ({}, {"p_422": 1.0}, {"p_444": 1.0}):
+        compressed, original, _ = JPEGPairs([colour], 32, 1, lambda rng: 95, **shares)[0]
+        costs.append((compressed.float() - original.float()).abs().mean().item())
+    assert costs[2] < 0.3 * costs[0] and costs[2] < costs[1]
+    stripes = np.zeros((64, 64, 3), np.uint8)  # across, 4:2:2 keeps them
+    stripes[::2], stripes[1::2] = (255, 0, 0), (0, 129, 0)
+    costs = []
+    for p_422 in (0.0, 1.0):
+        compressed, original, _ = JPEGPairs([stripes], 32, 1, lambda rng: 95, p_422=p_422, turns=False)[0]
         costs.append((compressed.float() - original.float()).abs().mean().item())
     assert costs[1] < 0.3 * costs[0]
 
@@ -70,6 +77,31 @@ def test_second_compression_is_of_the_noted_quality():
         error = (compressed.float() - original.float()).abs().mean()
         twice += error > 1.2 * (once[index][0].float() - once[index][1].float()).abs().mean()
     assert np.mean(changes) < 1.0 and twice > 15
+
+
+def test_some_are_resized_after_compression_and_the_original_with_them():
+    """A ramp keeps its mean slope times 1/scale, in both; what is not resized is as without the option."""
+    ramp = np.repeat(np.tile(np.arange(256, dtype=np.uint8), (256, 1))[..., None], 3, axis=2)
+    slopes = []
+    for index in range(30):
+        compressed, original, _ = JPEGPairs([ramp], 32, 30, lambda rng: 90, p_resized=1.0, turns=False)[index]
+        both = [np.abs(np.diff(one[0].float().numpy().mean(0))).mean() for one in (compressed, original)]
+        assert both[0] == pytest.approx(both[1], abs=0.15)
+        slopes.append(both[1])
+    assert 0.55 < min(slopes) < 0.8 and 1.4 < max(slopes) <= 2.1  # scales of 0.5 to 1.5
+    plain, never = JPEGPairs(PHOTOGRAPHS, 32, 4), JPEGPairs(PHOTOGRAPHS, 32, 4, p_resized=0.0)
+    assert all(torch.equal(one, other) for one, other in zip(plain[2][:2], never[2][:2], strict=True))
+    small = [np.ascontiguousarray(PHOTOGRAPHS[0][:44, :44])]  # there is no room to make it smaller
+    assert JPEGPairs(small, 32, 8, p_resized=1.0)[3][0].shape == (3, 32, 32)
+
+
+def test_what_was_resized_may_be_compressed_again():
+    drawn = iter([80, 10] * 10)
+    pairs = JPEGPairs(PHOTOGRAPHS, 32, 10, lambda rng: next(drawn), p_second=1.0, p_resized=1.0, aligned=True)
+    for index in range(10):
+        compressed, _, quality = pairs[index]
+        image = np.ascontiguousarray(compressed.permute(1, 2, 0).numpy())
+        assert quality == 10 and np.abs(codec.compress(image, 10).astype(int) - image).mean() < 2.5
 
 
 def test_qualities_follow_their_recipes():

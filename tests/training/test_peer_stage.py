@@ -93,7 +93,7 @@ def test_an_architecture_that_does_not_fit_the_stage_is_named(photos, architectu
         load_stages("peers/arcnn", options("arcnn", photos, architecture=architecture))
 
 
-@pytest.mark.parametrize("values", [{"aligned": False}, {"p_444": 0.5}])
+@pytest.mark.parametrize("values", [{"aligned": False}, {"p_444": 0.5}, {"p_resized": 0.1}])
 def test_networks_on_blocks_want_aligned_pairs(photos, values):
     with pytest.raises(ConfigError, match="qgac works on the file's 4:2:0 blocks"):
         load_stages("peers/qgac-s", options("qgac-s", photos, **values))

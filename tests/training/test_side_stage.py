@@ -222,7 +222,7 @@ def test_what_does_not_fit_is_named(photos, tiny_weights):
         SideInformationStage(SideInformationConfig(), str(tiny_weights), train_trunk=True)
     with pytest.raises(ConfigError, match="lambda_rate must be positive, not 0"):
         load_stages("dagn-s/side", options(photos, tiny_weights, lambda_rate=0))
-    with pytest.raises(ConfigError, match="aligned = True and p_second = 0"):
+    with pytest.raises(ConfigError, match="aligned = True, p_second = p_resized = 0"):
         load_stages("dagn-s/side", options(photos, tiny_weights, aligned=False))
     with pytest.raises(ConfigError, match="is not for stage side"):
         load_stages("dagn-s/side", options(photos, tiny_weights, architecture="arcnn"))

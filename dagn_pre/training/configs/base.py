@@ -18,7 +18,9 @@ validation_qualities = [10, 20, 30, 40]
 
 qualities = "restoration"
 p_444 = 0.0
+p_422 = 0.0
 p_second = 0.0
+p_resized = 0.0
 aligned = False
 turns = True
 patch = 64
