@@ -101,13 +101,14 @@ def label(source: object) -> str:
     return str(source) if isinstance(source, (str, Path)) else "image"
 
 
-def open_image(source: str | Path | bytes) -> ImageFile.ImageFile:
+def open_image(source: str | Path | bytes, name: str | None = None) -> ImageFile.ImageFile:
     """Open a file or its bytes; pixels are decoded on first use.
 
     Raises:
-        ImageError: no such file, empty, no image Pillow knows, or more than MAX_PIXELS; the message names the file.
+        ImageError: no such file, empty, no image Pillow knows, or more than MAX_PIXELS; the message names the file, or says
+            ``name``.
     """
-    name = label(source)
+    name = name or label(source)
     with codec.reading(name):
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not data:
@@ -400,24 +401,32 @@ def _bits(image: Image.Image) -> int:
 
 
 def save(image: Image.Image, path: str | Path, metadata: Metadata | None = None, mark: bool = False) -> tuple[str, ...]:
-    """Write ``image``, without loss unless as JPEG (QF 95, 4:4:4), and as much of ``metadata`` as the format holds.
+    """Write ``image`` to a file, whole or not at all; the rest is as of :func:`encode`."""
+    data, lost = encode(image, path, metadata, mark)
+    files.write_atomic(path, data)
+    return lost
+
+
+def encode(
+    image: Image.Image, name: str | Path, metadata: Metadata | None = None, mark: bool = False
+) -> tuple[bytes, tuple[str, ...]]:
+    """``image`` as a file's bytes, without loss unless as JPEG (QF 95, 4:4:4), with as much of ``metadata`` as the format holds.
 
     Args:
         image: L, LA, RGB or RGBA; what its ``info`` says is not written.
-        path: its suffix is one of WRITABLE_SUFFIXES and tells the format.
+        name: its suffix is one of WRITABLE_SUFFIXES and tells the format.
         mark: whether to say in the file that this picture has been restored.
 
     Returns:
-        Names of the metadata that was lost.
+        The bytes, and names of the metadata that was lost.
 
     Raises:
         ImageError: alpha in a format that has none.
-        OSError, ValueError, ...: whatever Pillow's writer raises; nothing is written then.
+        OSError, ValueError, ...: whatever Pillow's writer raises.
     """
-    path = Path(path)
-    format = FORMATS[path.suffix.lower()]
+    format = FORMATS[Path(name).suffix.lower()]
     if "A" in image.mode and format in OPAQUE:
-        raise ImageError(f"{path}: {format} cannot hold an alpha channel; choose another format")
+        raise ImageError(f"{name}: {format} cannot hold an alpha channel; choose another format")
     metadata, encoding = metadata or Metadata(), LOSSLESS.get(format, {})
     if image.info:
         image = image.copy()
@@ -425,9 +434,9 @@ def save(image: Image.Image, path: str | Path, metadata: Metadata | None = None,
     if mark:
         metadata = replace(metadata, mark=digest(_as_read(image, format, encoding)))
     options, lost = metadata.settings(format, image.mode)
-    with files.atomic_path(path) as temporary:
-        image.save(temporary, **encoding, **options)
-    return lost
+    buffer = io.BytesIO()
+    image.save(buffer, format, **encoding, **options)
+    return buffer.getvalue(), lost
 
 
 def _as_read(image: Image.Image, format: str, encoding: dict) -> np.ndarray:

@@ -1,0 +1,134 @@
+"""Whole files through a restorer: the bytes of image files in, the bytes of restored ones out, in batches that bad files survive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL.JpegImagePlugin import JpegImageFile
+
+from dagn_pre import images
+from dagn_pre.codec import Quality
+from dagn_pre.errors import ImageError, UsageError, failure
+from dagn_pre.manifest import State
+from dagn_pre.metadata import Metadata, orientation
+from dagn_pre.restorer import Outcome, Restorer
+from dagn_pre.sources import Hint, Source
+
+Given = TypeVar("Given")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """An image file to be restored.
+
+    Attributes:
+        data: its bytes.
+        name: what messages call it.
+        output: a name whose suffix tells how the restored image is written.
+        quality: what the caller knows of its QF; None: its header or its pixels tell.
+    """
+
+    data: bytes
+    name: str
+    output: str
+    quality: Hint = None
+
+
+@dataclass(frozen=True)
+class RestoredFile:
+    """What became of one.
+
+    Attributes:
+        state: restored, untouched or failed.
+        data: the bytes of the output; None where it failed.
+        reason: why it was left untouched or failed; None where it was restored.
+        quality: the QF that was gone by; None where none was known or needed.
+        side: whether side information was used.
+        lost: names of the metadata that the output's format could not hold.
+        notes: what there is to say of it besides.
+    """
+
+    state: State
+    data: bytes | None
+    reason: str | None = None
+    quality: Quality | None = None
+    side: bool = False
+    lost: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def restore_files(restorer: Restorer, inputs: Sequence[InputFile], keep_untouched: bool = False) -> list[RestoredFile]:
+    """Restore image files; those of one padded size share batches, and a bad one does not take others along.
+
+    Args:
+        keep_untouched: give what is not restored with its bytes as they are; otherwise it is written anew, in the kind that a
+            restored one would have.
+
+    Raises:
+        UsageError: what would be so for every file.
+    """
+    strict = restorer.options.strict_files
+    done = []
+    for one, result in zip(inputs, restore_each(restorer, [(one.name, partial(_open, one, strict)) for one in inputs])):
+        written = result if isinstance(result, str) else _attempt(one.name, partial(_written, one, *result, keep_untouched))
+        done.append(RestoredFile("failed", None, written) if isinstance(written, str) else written)
+    return done
+
+
+def restore_each(
+    restorer: Restorer, images: Sequence[tuple[str, Callable[[], Source]]]
+) -> list[tuple[Source, Outcome] | str]:
+    """Restore images, each given by its name and what opens it; one that fails gives the reason, in a line that names it.
+
+    Raises:
+        UsageError: what would be so for every image.
+    """
+    opened = [_attempt(name, call) for name, call in images]
+    sources = [one for one in opened if isinstance(one, Source)]
+    outcomes: Sequence[Outcome | str]
+    try:
+        outcomes = restorer.restore(sources)  # type: ignore[arg-type]  # it takes what it has opened as it is
+    except UsageError:
+        raise
+    except Exception:  # of one of them, or of all together, as when memory runs out
+        outcomes = [_attempt(one.name, partial(restorer.restore, one)) for one in sources]  # type: ignore[arg-type]
+    found = iter(outcomes)
+    results: list[tuple[Source, Outcome] | str] = []
+    for one in opened:
+        outcome = one if isinstance(one, str) else next(found)
+        results.append((one, outcome) if isinstance(one, Source) and isinstance(outcome, Outcome) else str(outcome))
+    return results
+
+
+def _attempt(name: str, call: Callable[[], Given]) -> Given | str:
+    """What a call gives, or why it failed; raises UsageError."""
+    try:
+        return call()
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a decoder, a network or a writer runs into
+        return failure(name, error)
+
+
+def _open(one: InputFile, strict: bool) -> Source:
+    image = images.open_image(one.data, one.name)
+    source = Source.of(image, one.quality, name=one.name, strict_files=strict)
+    return replace(source, data=one.data) if isinstance(image, JpegImageFile) else source  # for side information
+
+
+def _written(one: InputFile, source: Source, outcome: Outcome, keep_untouched: bool) -> RestoredFile:
+    assert source.opened is not None and source.pixels is not None  # as of every file
+    told = partial(RestoredFile, reason=outcome.reason, quality=source.quality, side=outcome.side is not None, notes=outcome.notes)
+    if not outcome.restored and keep_untouched:
+        return told("untouched", one.data)
+    picture: Any = outcome.image if outcome.restored else source.pixels.rebuild(source.pixels.rgb)
+    if Path(one.output).suffix.lower() not in images.FORMATS:
+        raise ImageError(f"{one.name}: restored, but {Path(one.output).suffix} cannot be written; choose another format")
+    upright = images.turned(picture, orientation(source.opened))
+    marked = outcome.restored or source.marked
+    data, lost = images.encode(upright, one.output, Metadata.of(source.opened).upright(), marked)
+    return told("restored" if outcome.restored else "untouched", data, lost=lost)
