@@ -422,7 +422,7 @@ def restore_dataset(
         task = Task(plan, {"device": "auto", **options}, header, run, item_timeout)
         total = Summary()
         missing = _missing(plan, rows, total)
-        numbered = enumerate(_blocks(missing, block), 1)
+        numbered = enumerate(_blocks(missing, block if isinstance(plan, Tree) else 1), 1)
         with tqdm(unit="image") as bar:
             while wave := list(islice(numbered, WAVE)):
                 _run_wave(ray, wave, task, workers, cpus, gpus, lambda one: _add(total, one, bar))

@@ -21,12 +21,18 @@ Pairs = list[tuple[Path, Path]]
 
 def add_arguments(parser: argparse.ArgumentParser, new_suffix: bool = True) -> None:
     """The arguments that every command from files to files has; ``new_suffix``: of those that write another format."""
-    parser.add_argument("sources", nargs="+", type=Path, metavar="SRC", help="images and folders")
-    parser.add_argument("target", type=Path, metavar="DST", help="a file if SRC is one, else a folder; sub-folders are kept")
+    parser.add_argument("sources", nargs="+", type=place, metavar="SRC", help="images and folders")
+    parser.add_argument("target", type=place, metavar="DST", help="a file if SRC is one, else a folder; sub-folders are kept")
     parser.add_argument("--overwrite", action="store_true", help="write outputs that exist already anew")
+    parser.add_argument("--workers", type=int)  # TODO merge
     if new_suffix:
         parser.add_argument("--full-names", action="store_true", help="in a folder, a.jpg becomes a.jpg.png, not a.png")
         parser.add_argument("--strict-files", action="store_true", help="refuse JPEGs that lack nothing but their end marker")
+
+
+def place(text: str) -> Path | str:
+    """A path, or a URL, which a path would spoil."""
+    return text if "://" in text else Path(text)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,9 @@ def plan(
         UsageError: no such input, a folder without images, a target of the other kind or of a suffix not in ``writable``, two
             inputs with one output, an output that would replace an input or be an input of the next run.
     """
+    for given in (*sources, target):
+        if isinstance(given, str):
+            raise UsageError(f"{given}: dagn-pre restore goes to storage with --cluster, and no other command does")
     for source in sources:
         if not source.is_file() and not source.is_dir():
             raise UsageError(f"{source}: no such file or folder")

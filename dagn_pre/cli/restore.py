@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from dagn_pre.cli import batch
+from dagn_pre.cli import batch, cluster
 from dagn_pre.cli.arguments import max_quality
 from dagn_pre.defaults import LOSSLESS_MODES, MAX_QUALITY, RESTORE_LOSSLESS
 
@@ -63,7 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tile", type=int, help="side of the tiles; 0 never tiles; default: tiles large images")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     parser.add_argument("--engine", default="torch", help="what computes it: torch, openvino, onnxruntime, or auto")
-    parser.add_argument("--format", default="png", choices=("png", "webp", "tiff", "jpg"), help="of outputs in a folder")
+    parser.add_argument(
+        "--format",
+        default="png",
+        choices=("png", "webp", "tiff", "jpg", "same"),
+        help="of outputs in a folder; same, on a cluster: the input's name and format, so that annotations find it",
+    )
+    cluster.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -73,8 +79,6 @@ def run(options: argparse.Namespace) -> int:
     from dagn_pre.restorer import Restorer
     from dagn_pre.side_information import adapter
 
-    name = batch.exchanged(f".{options.format}", options.full_names)
-    planned = batch.plan(options.sources, options.target, name, images.WRITABLE_SUFFIXES)
     options.model = options.model or models.FOR[options.viewer]
     names = (
         "model", "device", "max_quality", "restore_lossless", "strength", "tile", "dtype", "engine", "strict", "assume_tables",
@@ -82,7 +86,13 @@ def run(options: argparse.Namespace) -> int:
     )  # fmt: skip
     side = options.side_weights or not options.no_side_information
     settings = {name: getattr(options, name) for name in names}
-    restorer = Restorer(**settings, assume_quality=options.assume_quality, side_information=side)
+    settings |= {"assume_quality": options.assume_quality, "side_information": side}
+    if options.cluster is not None:
+        return cluster.restore(options, settings)
+    cluster.check_unused(options)
+    name = batch.exchanged(f".{options.format}", options.full_names)
+    planned = batch.plan(options.sources, options.target, name, images.WRITABLE_SUFFIXES)
+    restorer = Restorer(**settings)
 
     def work(source: Path, target: Path) -> batch.Done:
         image = images.open_image(source)
