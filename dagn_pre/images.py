@@ -410,7 +410,7 @@ def save(image: Image.Image, path: str | Path, metadata: Metadata | None = None,
 def encode(
     image: Image.Image, name: str | Path, metadata: Metadata | None = None, mark: bool = False
 ) -> tuple[bytes, tuple[str, ...]]:
-    """``image`` as a file's bytes, without loss unless as JPEG (QF 95, 4:4:4), with as much of ``metadata`` as the format holds.
+    """``image`` as a file's bytes, without loss unless as JPEG (QF 95, 4:4:4), and as much of ``metadata`` as it holds.
 
     Args:
         image: L, LA, RGB or RGBA; what its ``info`` says is not written.

@@ -1,7 +1,7 @@
 """How data sets lie in folders and buckets: trees of files, WebDataset's tar shards, Parquet files with a column of images.
 
-What is restored from a layout is written in the same one. A layout gives its parts folder by folder, so that the list of all of
-them is never held, and restores some of them with whatever it is handed for that: :data:`Restoring`. Each output is written whole
+What is restored from a layout is written in the same one. A layout gives its parts folder by folder, so that the list of all is
+never held, and restores some of them with whatever it is handed for that: :data:`Restoring`. Each output is written whole
 before its rows are given; rows name an image of a shard or of a Parquet file as ``shard.tar#member``, ``part.parquet#row``.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from dagn_pre import storage
 from dagn_pre.errors import DagnPreError, UsageError, failure
@@ -56,8 +56,8 @@ class Layout:
 
     Args:
         source, target: where from, where to; pickle with it.
-        format: "png", "webp", "tiff", "jpg", or "same": each image's own name and format, where what is left untouched keeps its
-            bytes.
+        format: "png", "webp", "tiff", "jpg", or "same": each image's own name and format; what is left untouched keeps its bytes
+            then.
         full_names: a.jpg becomes a.jpg.png, not a.png.
         jpeg_only: take only what is named as a JPEG for an image.
     """
@@ -67,6 +67,8 @@ class Layout:
     format: str = "png"
     full_names: bool = False
     jpeg_only: bool = False
+
+    LACKS: ClassVar[str] = "no images in it; those that are packed need --layout shards or --layout parquet"
 
     @property
     def keep_untouched(self) -> bool:
@@ -85,7 +87,16 @@ class Layout:
         return (path if self.full_names or suffix.lower() in KEPT_SUFFIXES else stem) + f".{self.format}"
 
     def check(self) -> None:
-        """See that the source has what the layout needs, by looking at one file; raises UsageError."""
+        """See that the source has what the layout needs, by looking for the first one; raises UsageError."""
+        self.first()
+
+    def first(self) -> Part:
+        """The first part that is restored; raises UsageError where there is none."""
+        for parts in self.folders():
+            for part in parts:
+                if part.is_image:
+                    return part
+        raise UsageError(f"{self.source}: {self.LACKS}")
 
     def folders(self) -> Iterator[list[Part]]:
         """The parts, folder by folder.
@@ -131,10 +142,9 @@ class Layout:
 
     def failed(self, part: Part, error: Exception, started: float) -> Row:
         """The row of a part that failed as a whole."""
-        source = self.source.url(part.entry.path)
-        return Row(
-            source, None, part.entry.size, "", None, None, "failed", failure(source, error), _since(started), part.entry.modified
-        )
+        entry, source = part.entry, self.source.url(part.entry.path)
+        reason = failure(source, error)
+        return Row(source, None, entry.size, "", None, None, "failed", reason, _since(started), entry.modified)
 
 
 @dataclass(frozen=True)
@@ -186,7 +196,7 @@ class Tree(Layout):
 class Container(Layout):
     """Files that hold many images each: one output for each, in which what is no image stays as it is."""
 
-    SUFFIX = ""
+    SUFFIX: ClassVar[str] = ""
 
     def part(self, entry: Entry) -> Part | None:
         """Those with the layout's suffix; others are copied."""
@@ -241,6 +251,7 @@ class Shards(Container):
     """
 
     SUFFIX = ".tar"
+    LACKS = "no .tar files in it; --layout tree for single files"
 
     def rewrite(self, part: Part, before: Path, after: Path, restoring: Restoring) -> list[Row]:
         """Sample by sample, in batches."""
@@ -307,16 +318,17 @@ class Parquet(Container):
     """
 
     SUFFIX = ".parquet"
+    LACKS = "no .parquet files in it; --layout tree for single files"
     column: str = "image"
 
     def check(self) -> None:
         """Raises UsageError where the first file lacks the column."""
-        for parts in self.folders():
-            for part in parts:
-                if part.is_image:
-                    with self.source.fs.open(self.source.full(part.entry.path), "rb") as file:
-                        self._check_column(_parquet().ParquetFile(file).schema_arrow, self.source.url(part.entry.path))
-                    return
+        entry = self.first().entry
+        with tempfile.TemporaryDirectory(prefix="dagn-pre-") as folder:
+            file = Path(folder, "first")
+            self.source.download(entry.path, file)
+            with _opened(file, self.source.url(entry.path)) as opened:
+                self._check_column(opened.schema_arrow, self.source.url(entry.path))
 
     def _check_column(self, schema: Any, name: str) -> None:
         """Raises UsageError where there is none, or it holds no images."""
@@ -331,26 +343,20 @@ class Parquet(Container):
             inner = kind.field("bytes").type if "bytes" in names else kind
         if not (pyarrow.types.is_binary(inner) or pyarrow.types.is_large_binary(inner)):
             raise UsageError(
-                f"{name}: column {self.column!r} is of {kind}, not of bytes or of structures with bytes: name another by --column"
+                f"{name}: column {self.column!r} is of {kind}, not of bytes or structures with bytes: name another by --column"
             )
 
     def rewrite(self, part: Part, before: Path, after: Path, restoring: Restoring) -> list[Row]:
         """Batch by batch of rows."""
-        parquet = _parquet()
-        url = self.source.url(part.entry.path)
-        try:
-            file = parquet.ParquetFile(before)
-        except (OSError, ValueError) as error:  # pyarrow's own are of these
-            raise DagnPreError(f"{url}: damaged or cut short ({error}); get it again") from error
-        rows: list[Row] = []
-        with file:
+        url, rows = self.source.url(part.entry.path), list[Row]()
+        with _opened(before, url) as file:
             try:
                 self._check_column(file.schema_arrow, url)
             except UsageError as error:  # of this file among others
                 raise DagnPreError(str(error)) from error
             groups, number = file.metadata, 0
             compression = groups.row_group(0).column(0).compression.lower() if groups.num_row_groups else "snappy"
-            with parquet.ParquetWriter(after, file.schema_arrow, compression=compression) as writer:
+            with _parquet().ParquetWriter(after, file.schema_arrow, compression=compression) as writer:
                 for batch in file.iter_batches(batch_size=BATCH):
                     values, found = self._restored(part, batch[self.column].to_pylist(), number, restoring)
                     rows, number = rows + found, number + batch.num_rows
@@ -394,8 +400,8 @@ def layout_of(source: Store, chosen: str | None) -> str:
     """The layout's name: what was chosen, or of one file by its suffix, else a tree."""
     if chosen:
         return chosen
-    found = (name for name, kind in LAYOUTS.items() if issubclass(kind, Container) and source.root.lower().endswith(kind.SUFFIX))
-    return next(found, "tree")
+    containers = {name: kind for name, kind in LAYOUTS.items() if issubclass(kind, Container)}
+    return next((name for name, kind in containers.items() if source.root.lower().endswith(kind.SUFFIX)), "tree")
 
 
 def suffix_of(data: bytes) -> str:
@@ -470,6 +476,14 @@ def _row(source: str, output: str, data: bytes, result: RestoredFile, millisecon
 def _since(started: float) -> float:
     """Milliseconds."""
     return 1000 * (time.perf_counter() - started)
+
+
+def _opened(path: Path, name: str) -> Any:
+    """A local Parquet file; raises DagnPreError, which calls it ``name``."""
+    try:
+        return _parquet().ParquetFile(path)
+    except (OSError, ValueError) as error:  # pyarrow's own are of these
+        raise DagnPreError(f"{name}: damaged or cut short ({error}); get it again") from error
 
 
 def _parquet() -> Any:

@@ -1,4 +1,4 @@
-"""Whole files through a restorer: the bytes of image files in, the bytes of restored ones out, in batches that bad files survive."""
+"""Whole files through a restorer: the bytes of image files in, those of restored ones out, in batches that bad files survive."""
 
 from __future__ import annotations
 
@@ -122,7 +122,8 @@ def _open(one: InputFile, strict: bool) -> Source:
 
 def _written(one: InputFile, source: Source, outcome: Outcome, keep_untouched: bool) -> RestoredFile:
     assert source.opened is not None and source.pixels is not None  # as of every file
-    told = partial(RestoredFile, reason=outcome.reason, quality=source.quality, side=outcome.side is not None, notes=outcome.notes)
+    side, notes = outcome.side is not None, outcome.notes
+    told = partial(RestoredFile, reason=outcome.reason, quality=source.quality, side=side, notes=notes)
     if not outcome.restored and keep_untouched:
         return told("untouched", one.data)
     picture: Any = outcome.image if outcome.restored else source.pixels.rebuild(source.pixels.rgb)

@@ -1,7 +1,7 @@
-"""Files wherever fsspec reaches: local folders, ``s3://``, ``gs://``, ``hf://``, ``memory://``. Each is written whole or not at all.
+"""Files wherever fsspec reaches: local folders, ``s3://``, ``gs://``, ``hf://``, ``memory://``. Each is written whole or not.
 
-What a store says of itself (endpoints, regions, who one is) stands where its library looks for it: its environment variables, its
-configuration files, and fsspec's own (``FSSPEC_S3_ENDPOINT_URL``, ``~/.config/fsspec``).
+Where a store is and who one is (endpoints, regions, keys) stands where its library looks for it: its environment variables,
+its configuration files, and fsspec's own (``FSSPEC_S3_ENDPOINT_URL``, ``~/.config/fsspec``).
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ Given = TypeVar("Given")
 
 class StorageError(DagnPreError):
     """A store that cannot be reached, or refuses; what was asked for is named."""
+
+
+class NotThereError(StorageError):
+    """No such file or bucket."""
 
 
 @dataclass(frozen=True)
@@ -199,24 +203,29 @@ class Store:
         self.kept(path, moved)
 
     def kept(self, path: str, call: Callable[..., Given], *arguments: Any) -> Given:
-        """What a call gives, which is made again where it fails for a reason that may pass; raises StorageError, which names ``path``."""
+        """What a call gives, which is made again where it fails for a reason that may pass.
+
+        Raises:
+            NotThereError, StorageError: it names ``path``.
+            DagnPreError: of the call itself.
+        """
         try:
             return self._retried(path, call, *arguments)
         except FileNotFoundError as error:
-            raise StorageError(f"{self.url(path)}: no such file or bucket") from error
+            raise NotThereError(f"{self.url(path)}: no such file or bucket") from error
 
     def _retried(self, path: str, call: Callable[..., Given], *arguments: Any, **named: Any) -> Given:
         """What a call gives; one that fails for a reason that may pass is made again, up to RETRIES times.
 
         Raises:
-            FileNotFoundError, NotADirectoryError: as they come.
+            FileNotFoundError, NotADirectoryError, DagnPreError: as they come.
             StorageError: all others, the last one's reason.
         """
         wait, left = FIRST_WAIT, RETRIES
         while True:
             try:
                 return call(*arguments, **named)
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, DagnPreError):
                 raise
             except Exception as error:  # a library's own, as those of botocore
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -6,10 +6,10 @@
 
     datasets.load_dataset("imagefolder", data_dir="photos").map(RestoreActor(), batched=True, batch_size=64)
 
-:func:`restore_dataset` goes from storage to storage. A block of names is what travels to an actor, which reads, restores and writes
-its images, and then writes their rows into the manifest: pixels never pass through Ray. Whatever dies, Ray gives its blocks to
-others; a block done twice writes the same outputs and the same part of the manifest. A block whose worker died is taken image by
-image, so that one that takes its worker along, or too long, becomes a failed row.
+:func:`restore_dataset` goes from storage to storage. A block of names is what travels to an actor, which reads, restores and
+writes its images, and then writes their rows into the manifest: pixels never pass through Ray. Whatever dies, Ray gives its
+blocks to others; a block done twice writes the same outputs and the same part of the manifest. A block whose worker died is taken
+image by image, so that one that takes its worker along, or too long, becomes a failed row.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import logging
 import os
 import pickle
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -43,9 +44,10 @@ from dagn_pre.options import Options, check_options
 from dagn_pre.restored_files import InputFile, RestoredFile, restore_each, restore_files
 from dagn_pre.restorer import Restorer, restorer_on
 from dagn_pre.sources import ImageLike, Source
-from dagn_pre.storage import Store
+from dagn_pre.storage import NotThereError, Store
 
 BLOCK = 64  # images that a worker takes at a time
+OBJECTS = 256 * 2**20  # bytes of memory for what passes through a cluster of this machine alone: names, not pixels
 WAVE = 2048  # blocks that are listed at a time
 DEATHS = 2  # of its workers, after which an image is a failed row
 ADDED = ("dagn_state", "dagn_restored", "dagn_reason", "dagn_quality", "dagn_quality_source")
@@ -53,16 +55,17 @@ NOTHING = np.zeros((0, 0, 3), np.uint8)  # in the place of an array that there i
 
 
 class RestoreActor(RestoringStep):
-    """Restore the images of a batch, given and returned as columns: a callable class for ``Dataset.map_batches`` of Ray Data, and
-    an object for ``Dataset.map(..., batched=True)`` of ``datasets``.
+    """Restore the images of a batch, given and returned as columns: a callable class for Ray Data's ``Dataset.map_batches``, an
+    object for ``Dataset.map(..., batched=True)`` of ``datasets``.
 
     Columns in, by name: ``bytes`` (files) or ``image`` (PIL images, (H, W, 3) uint8 RGB arrays, files' bytes, or
-    ``{"bytes", "path"}``); if they are there, ``quality`` (what is known of the QF: 1..100, or nothing) and ``path`` (for messages).
+    ``{"bytes", "path"}``); if they are there, ``quality`` (what is known of the QF: 1..100, or nothing) and ``path`` (for
+    messages).
 
     Columns out: all that came in; the images are restored, or as they came where that is not needed. Files become arrays in
     ``image``, upright, or with ``format`` files again, where they came from. Added are ``dagn_state`` (restored, untouched or
-    failed), ``dagn_restored`` (bool), ``dagn_reason`` (why not; "" where it was), ``dagn_quality`` (the QF that was gone by; 0 where
-    none was known or needed) and ``dagn_quality_source`` (where it is from, as :class:`dagn_pre.codec.Quality` has it, or "").
+    failed), ``dagn_restored`` (bool), ``dagn_reason`` (why not; "" where it was), ``dagn_quality`` (the QF that was gone by; 0
+    where none was known or needed) and ``dagn_quality_source`` (where it is from, as :class:`dagn_pre.codec.Quality` has it, or "").
 
     A bad image raises nothing: its state is failed, the reason says why, and it is as it came; as an array (0, 0, 3).
 
@@ -71,8 +74,8 @@ class RestoreActor(RestoringStep):
 
     Args:
         model: as :class:`dagn_pre.options.Options` has it.
-        format: of files' outputs: None (arrays), "png", "webp", "tiff", "jpg", or "same" as the input (JPEGs at QF 95), untouched
-            ones then byte for byte.
+        format: of files' outputs: None (arrays), "png", "webp", "tiff", "jpg", or "same" as the input (JPEGs at QF 95), then
+            with untouched ones byte for byte.
         column: of the images; None: ``bytes`` where there is one, else ``image``.
         quality, path: names of these columns.
         options: all others of :class:`dagn_pre.options.Options`; ``device`` is "auto" unless given.
@@ -190,7 +193,8 @@ def _output(format: str | None, data: bytes) -> str:
 
 
 def _opened(value: ImageLike, hint: int | None, name: str, strict_files: bool) -> Source:
-    return Source.of(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value, hint, name=name, strict_files=strict_files)
+    image = np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
+    return Source.of(image, hint, name=name, strict_files=strict_files)
 
 
 def device_here(device: str) -> str:
@@ -331,8 +335,8 @@ class BlockActor:
 
     @contextlib.contextmanager
     def _limited(self, images: int, expired: Callable[[float], Any]) -> Iterator[None]:
-        """End this process, so that Ray starts another, where the body takes longer than so many images may: a thread that hangs
-        in a library cannot be ended otherwise."""
+        """End this process, so that Ray starts another, where the body takes longer than so many images may: what hangs in a
+        library cannot be ended otherwise."""
         if self.task.item_timeout is None:
             yield
             return
@@ -398,8 +402,8 @@ def restore_dataset(
         options: of the restorer, as :class:`dagn_pre.options.Options` has them.
 
     Raises:
-        UsageError: no such source, a cluster that is not there, options that contradict each other or an earlier run's, two inputs
-            of one output.
+        UsageError: no such source or bucket, a cluster that is not there, options that contradict each other or an earlier run's,
+            two inputs of one output.
         DagnPreError: a missing extra, no rights, storage that cannot be reached; what was finished is kept.
     """
     ray = _ray()
@@ -411,9 +415,8 @@ def restore_dataset(
     manifest = Manifest(plan.target.fs, plan.target.root)
     decides = _decides(plan, options)
     with _connected(cluster):
-        rows = _begun(plan, manifest, decides, overwrite)
         header, run = Header.now(decides, overwrite), f"{int(time.time())}-{uuid.uuid4().hex[:6]}"
-        plan.target.kept(FOLDER, manifest.write_part, run, 0, header, [])
+        rows = _begun(plan, manifest, run, header)
         if gpus is None:
             gpus = float(options.get("device", "auto") != "cpu" and ray.cluster_resources().get("GPU", 0) > 0)
         if workers is None:
@@ -426,8 +429,6 @@ def restore_dataset(
         with tqdm(unit="image") as bar:
             while wave := list(islice(numbered, WAVE)):
                 _run_wave(ray, wave, task, workers, cpus, gpus, lambda one: _add(total, one, bar))
-    if not sum(total.states.values()) and not total.skipped:
-        raise UsageError(f"{plan.source}: no images in it; --layout shards or parquet for those that are packed")
     return total
 
 
@@ -436,7 +437,7 @@ def _add(total: Summary, one: Summary, bar: tqdm) -> None:
     total.copied += one.copied
     total.untouched += one.untouched
     for reason in one.failures:
-        tqdm.write(printable(f"failed: {reason}"))
+        tqdm.write(printable(f"failed: {reason}"), file=sys.stderr)
         if len(total.failures) < 10:
             total.failures.append(reason)
     bar.update(sum(one.states.values()))
@@ -488,28 +489,35 @@ def _decides(plan: Layout, options: Mapping[str, Any]) -> dict[str, Any]:
     ignored = {"device", "cache_dir", "cache_size"}
     decides = {name: value for name, value in asdict(check_options(**options)).items() if name not in ignored}
     decides["weights"] = models.fingerprint(decides["model"])
-    decides["model"] = str(decides["model"])
+    decides = {name: str(value) if isinstance(value, Path) else value for name, value in decides.items()}
     decides |= {"format": plan.format, "full_names": plan.full_names, "layout": type(plan).__name__.lower()}
     return decides | ({"column": plan.column} if isinstance(plan, Parquet) else {})
 
 
-def _begun(plan: Layout, manifest: Manifest, decides: dict[str, Any], overwrite: bool) -> Rows:
-    """What earlier runs have left, in a target that is one of theirs or empty.
+def _begun(plan: Layout, manifest: Manifest, run: str, header: Header) -> Rows:
+    """Begin a run, in a target of earlier ones or an empty one; the rows that earlier ones have left.
 
     Raises:
         UsageError: they had other options; it holds files of others.
     """
-    if overwrite:
-        plan.target.kept(FOLDER, manifest.begin_anew, decides)
-    manifest.check(decides)
-    if manifest.last is None and any(plan.target.folder()):
-        raise UsageError(f"{plan.target}: holds files already, and no manifest of an earlier run; give an empty folder, or --overwrite")
+    target = plan.target
+    try:
+        if header.overwrite:
+            target.kept(FOLDER, manifest.begin_anew, header.options)
+        target.kept(FOLDER, manifest.check, header.options)
+        if manifest.last is None and any(target.folder()):
+            raise UsageError(f"{target}: holds files, and no manifest of an earlier run; give an empty folder, or --overwrite")
+        target.kept(FOLDER, manifest.write_part, run, 0, header, [])  # which shows that it can be written to
+    except NotThereError as error:
+        raise UsageError(f"{target}: no such bucket; make it first") from error
     return manifest.latest()
 
 
 def _missing(plan: Layout, rows: Rows, total: Summary) -> Iterator[list[Part]]:
     """What no earlier run has done, folder by folder; what one has is counted."""
-    containers = {row.source.partition(MARK)[0]: row.modified for row in rows} if not isinstance(plan, Tree) else {}
+    containers: dict[str, float | None] = {}
+    if not isinstance(plan, Tree):
+        containers = {row.source.partition(MARK)[0]: row.modified for row in rows if MARK in row.source}
     for parts in plan.folders():
         if not len(rows):
             yield parts
@@ -582,7 +590,8 @@ def _as_ours(error: BaseException) -> DagnPreError:
             return type(found)(f"{found}; what was finished is kept: run the same command again")
         found = getattr(found, "cause", None) or found.__cause__
     last = str(error).strip().splitlines()[-1]
-    return DagnPreError(f"the cluster gave up ({type(error).__name__}: {last}); what was finished is kept: run the same command again")
+    told = f"the cluster gave up ({type(error).__name__}: {last})"
+    return DagnPreError(f"{told}; what was finished is kept: run the same command again")
 
 
 @contextlib.contextmanager
@@ -606,7 +615,7 @@ def _connected(cluster: str) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     try:
         if cluster == "local":
-            ray.init(address="local", include_dashboard=False, **quiet)
+            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECTS, **quiet)
         else:
             ray.init(address=cluster, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:

@@ -5,8 +5,8 @@
 
 Worker processes, nodes and the command itself are killed by SIGKILL, and the bucket answers 503 for a while; the command is run
 again until it ends by itself. Then every input must have one output whose pixels are those of ``dagn-pre restore`` in one
-process, or one failed row, and there must be nothing else. So it goes on, from one empty bucket to the next, until all kills are
-spent. The last line counts what was done.
+process, or one failed row, and there must be nothing else. So it goes on, from one empty bucket to the next, until all kills
+are spent. The last line counts what was done.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -61,7 +62,7 @@ def workers_of(node) -> list[psutil.Process]:
     for info in node.all_processes.get("raylet", ()):
         try:
             children = psutil.Process(info.process.pid).children()
-            found += [child for child in children if "ray::" in "".join(child.cmdline()) or "default_worker" in " ".join(child.cmdline())]
+            found += [child for child in children if re.search("ray::|default_worker", " ".join(child.cmdline()))]
         except psutil.Error:
             continue
     return found
@@ -100,7 +101,8 @@ class Scene:
         make_images(source, images, seed)
         if dagn_pre(["restore", str(source), str(folder / "expected"), *OPTIONS]) != 1:
             raise SystemExit("the file that is no image should have failed")
-        self.expected = {path.relative_to(folder / "expected").as_posix(): path for path in (folder / "expected").rglob("*.png")}
+        expected = folder / "expected"
+        self.expected = {path.relative_to(expected).as_posix(): path for path in expected.rglob("*.png")}
         self.inputs = sorted(path.relative_to(source).as_posix() for path in source.rglob("*.jpg"))
         self.fs.mkdir("source")
         self.fs.put(f"{source}/", "source/photos", recursive=True)
@@ -129,7 +131,7 @@ class Scene:
         return len(self.fs.glob(f"{target.removeprefix('s3://')}/{FOLDER}/manifest*.jsonl"))
 
     def verify(self, target: str) -> Counter[str]:
-        """Raises AssertionError for an input without its one output or its row, other pixels, or anything else in the target."""
+        """Raises AssertionError for an input without its one output or its row, other pixels, or anything else there."""
         states: Counter[str] = Counter()
         root = target.removeprefix("s3://")
         manifest = Manifest(self.fs, root)

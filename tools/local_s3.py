@@ -13,6 +13,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 UNAVAILABLE = b"<Error><Code>ServiceUnavailable</Code><Message>Service is unavailable</Message></Error>"
 
+DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+
 
 class _Quiet(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:
@@ -40,7 +42,7 @@ class LocalS3:
             body = environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))  # else the client's write fails
             del body
             status = "503 Slow Down" if self.broken.is_set() else "403 Forbidden"
-            answer = UNAVAILABLE if self.broken.is_set() else b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+            answer = UNAVAILABLE if self.broken.is_set() else DENIED
             start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(answer)))])
             return [b"" if environment["REQUEST_METHOD"] == "HEAD" else answer]
         return self._app(environment, start)
