@@ -56,8 +56,8 @@ class Layout:
 
     Args:
         source, target: where from, where to; pickle with it.
-        format: "png", "webp", "tiff", "jpg", or "same": each image's own name and format; what is left untouched keeps its bytes
-            then.
+        format: "png", "webp", "tiff", "jpg", or "same": each image's own name and format, so that what is left untouched keeps its
+            bytes.
         full_names: a.jpg becomes a.jpg.png, not a.png.
         jpeg_only: take only what is named as a JPEG for an image.
     """
@@ -175,8 +175,10 @@ class Tree(Layout):
             done = [pool.submit(self._write, part, one, result, each) for (part, one), result in zip(read, restored)]
             rows += [row.result() for row in done]
             for part, copy in copied:
-                if (error := copy.exception()) is not None:
-                    rows.append(self.failed(part, error if isinstance(error, Exception) else OSError(str(error)), started))
+                try:
+                    copy.result()
+                except Exception as error:
+                    rows.append(self.failed(part, error, started))
         return rows
 
     def _copy(self, part: Part) -> None:
@@ -388,20 +390,20 @@ class Parquet(Container):
 
     def _name(self, value: Any, data: bytes) -> str:
         """A name with the suffix of an image's output."""
-        path = value.get("path") if isinstance(value, dict) else None
-        known = path and posixpath.splitext(path)[1].lower() in FORMATS
+        path = (value.get("path") or "") if isinstance(value, dict) else ""
+        known = posixpath.splitext(path)[1].lower() in FORMATS
         return self.renamed(path if known else f"image{suffix_of(data)}")
 
 
-LAYOUTS = {"tree": Tree, "shards": Shards, "parquet": Parquet}
+CONTAINERS: dict[str, type[Container]] = {"shards": Shards, "parquet": Parquet}
+LAYOUTS: dict[str, type[Layout]] = {"tree": Tree, **CONTAINERS}
 
 
 def layout_of(source: Store, chosen: str | None) -> str:
     """The layout's name: what was chosen, or of one file by its suffix, else a tree."""
     if chosen:
         return chosen
-    containers = {name: kind for name, kind in LAYOUTS.items() if issubclass(kind, Container)}
-    return next((name for name, kind in containers.items() if source.root.lower().endswith(kind.SUFFIX)), "tree")
+    return next((name for name, kind in CONTAINERS.items() if source.root.lower().endswith(kind.SUFFIX)), "tree")
 
 
 def suffix_of(data: bytes) -> str:

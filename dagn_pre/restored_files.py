@@ -1,4 +1,4 @@
-"""Whole files through a restorer: the bytes of image files in, those of restored ones out, in batches that bad files survive."""
+"""Whole files through a restorer: the bytes of image files in, those of restored ones out, in batches; bad ones harm no others."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ def restore_each(
     sources = [one for one in opened if isinstance(one, Source)]
     outcomes: Sequence[Outcome | str]
     try:
-        outcomes = restorer.restore(sources)  # type: ignore[arg-type]  # it takes what it has opened as it is
+        outcomes = restorer.restore(sources)
     except UsageError:
         raise
     except Exception:  # of one of them, or of all together, as when memory runs out
-        outcomes = [_attempt(one.name, partial(restorer.restore, one)) for one in sources]  # type: ignore[arg-type]
+        outcomes = [_attempt(one.name, partial(restorer.restore, one)) for one in sources]
     found = iter(outcomes)
     results: list[tuple[Source, Outcome] | str] = []
     for one in opened:

@@ -8,8 +8,8 @@
 
 :func:`restore_dataset` goes from storage to storage. A block of names is what travels to an actor, which reads, restores and
 writes its images, and then writes their rows into the manifest: pixels never pass through Ray. Whatever dies, Ray gives its
-blocks to others; a block done twice writes the same outputs and the same part of the manifest. A block whose worker died is taken
-image by image, so that one that takes its worker along, or too long, becomes a failed row.
+blocks to others; a block done twice writes the same outputs and the same part of the manifest. A block whose worker died is
+taken image by image, so that one that takes its worker along, or too long, becomes a failed row.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class RestoreActor(RestoringStep):
     Columns out: all that came in; the images are restored, or as they came where that is not needed. Files become arrays in
     ``image``, upright, or with ``format`` files again, where they came from. Added are ``dagn_state`` (restored, untouched or
     failed), ``dagn_restored`` (bool), ``dagn_reason`` (why not; "" where it was), ``dagn_quality`` (the QF that was gone by; 0
-    where none was known or needed) and ``dagn_quality_source`` (where it is from, as :class:`dagn_pre.codec.Quality` has it, or "").
+    where none was known or needed) and ``dagn_quality_source`` (as the source of :class:`dagn_pre.codec.Quality`, or "").
 
     A bad image raises nothing: its state is failed, the reason says why, and it is as it came; as an array (0, 0, 3).
 
@@ -402,8 +402,8 @@ def restore_dataset(
         options: of the restorer, as :class:`dagn_pre.options.Options` has them.
 
     Raises:
-        UsageError: no such source or bucket, a cluster that is not there, options that contradict each other or an earlier run's,
-            two inputs of one output.
+        UsageError: no such source or bucket, a cluster that is not there, options that contradict each other or those of an
+            earlier run, two inputs of one output.
         DagnPreError: a missing extra, no rights, storage that cannot be reached; what was finished is kept.
     """
     ray = _ray()

@@ -181,10 +181,13 @@ def rounds(scene: Scene, kills: int, kinds: dict[str, float], say: Callable[[str
             moved = _wait_for_progress(scene, target, driver, spend)
             if driver.poll() is not None:
                 ended, driver = driver.returncode, None
-                if "dagn-pre restore:" not in scene.log() and ended in (0, 1):
+                said = scene.log()
+                if re.search(r"^dagn-pre restore: ", said, re.M) is None:
+                    if ended not in (0, 1) or "Traceback" in said:
+                        raise SystemExit(f"ended by itself with status {ended}:\n{said}")
                     break
                 counts["given up"] += 1
-                say(f"gave up: {scene.log().strip().splitlines()[-1][:300]}")
+                say(f"gave up: {said.strip().splitlines()[-1][:300]}")
                 continue
             if not spend:
                 continue

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--layout",
         choices=("tree", "shards", "parquet"),
-        help="of SRC: files in folders, WebDataset's tar shards, or Parquet files (default: by the suffix of one file, else tree)",
+        help="of SRC: files in folders, WebDataset's tar shards, Parquet files (default: by the suffix of one file, else tree)",
     )
     group.add_argument("--column", metavar="NAME", help="of the images in Parquet files (default: image)")
     group.add_argument("--gpus-per-worker", type=float, metavar="G", help="such as 0.5 (default: 1 where the cluster has some)")
