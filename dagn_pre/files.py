@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -19,8 +20,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    stem = path.stem if len(os.fsencode(path.name)) < LONG_NAME else path.stem[:40]
-    handle, name = tempfile.mkstemp(prefix=f".{stem}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -35,6 +35,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.stem if len(os.fsencode(path.name)) < LONG_NAME else path.stem[:40]}-"
+
+
+def remove_temporary(path: str | Path) -> None:
+    """Remove what a writer of ``path`` left that was killed; none may be at it now."""
+    path = Path(path)
+    pattern = glob.escape(_prefix(path)) + "?" * 8 + glob.escape(path.suffix)  # mkstemp's eight characters
+    for left in path.parent.glob(pattern):
+        left.unlink(missing_ok=True)
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:

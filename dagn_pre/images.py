@@ -20,12 +20,13 @@ HEIC needs the extra ``heif``.
 
 from __future__ import annotations
 
+import bisect
 import io
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -231,13 +232,54 @@ def report_failure(source: Path, error: Exception) -> str:
     return message
 
 
-def told_with_examples(what: str, found: Mapping[str, Sequence[Path]]) -> str:
+@dataclass
+class Examples:
+    """How many files there are of a kind, and the first of them."""
+
+    count: int = 0
+    first: list[Path] = field(default_factory=list)
+
+    def add(self, path: Path) -> None:
+        """One more."""
+        self.count += 1
+        bisect.insort(self.first, path)
+        del self.first[3:]
+
+
+def told_with_examples(what: str, found: Mapping[str, Sequence[Path] | Examples]) -> str:
     """"left out: links to folders (2: a, b)": how many there are of each kind, and the names of the first."""
     kinds = []
     for kind, paths in found.items():
-        names = [path.name for path in paths[:3]] + ["..."] * (len(paths) > 3)
-        kinds.append(f"{kind} ({len(paths)}: {', '.join(names)})")
+        some = paths if isinstance(paths, Examples) else Examples(len(paths), list(paths[:3]))
+        names = [path.name for path in some.first] + ["..."] * (some.count > 3)
+        kinds.append(f"{kind} ({some.count}: {', '.join(names)})")
     return f"{what}: {'; '.join(kinds)}"
+
+
+def walk(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> Iterator[tuple[Path, str | None]]:
+    """What :func:`search` finds, as the file system lists it: each path and why it is left out, None for an image."""
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    path = here / entry.name
+                    if entry.is_dir():
+                        if entry.is_symlink():
+                            yield path, "links to folders"
+                        else:
+                            waiting.append(path)
+                    elif path.suffix.lower() not in suffixes:
+                        yield path, "files of other formats"
+                    elif not entry.is_file():
+                        yield path, "links to nothing" if entry.is_symlink() else "no regular files"
+                    else:
+                        yield path, None
+        except OSError as error:
+            yield here, f"folders that cannot be read ({error.strerror})"
 
 
 def search(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> Found:
@@ -247,22 +289,8 @@ def search(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> Found:
     """
     paths: list[Path] = []
     left_out: dict[str, list[Path]] = {}
-
-    def unreadable(error: OSError) -> None:
-        left_out.setdefault(f"folders that cannot be read ({error.strerror})", []).append(Path(error.filename))
-
-    for root, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in folders:
-            if os.path.islink(os.path.join(root, name)):
-                left_out.setdefault("links to folders", []).append(Path(root, name))
-        for path in (Path(root, name) for name in names if not name.startswith(".")):
-            if path.suffix.lower() not in suffixes:
-                left_out.setdefault("files of other formats", []).append(path)
-            elif not path.is_file():
-                left_out.setdefault("links to nothing" if path.is_symlink() else "no regular files", []).append(path)
-            else:
-                paths.append(path)
+    for path, reason in walk(folder, suffixes):
+        (paths if reason is None else left_out.setdefault(reason, [])).append(path)
     return Found(tuple(sorted(paths)), {reason: tuple(sorted(found)) for reason, found in sorted(left_out.items())})
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -34,7 +35,7 @@ from dagn_pre import __version__, files
 from dagn_pre.errors import DagnPreError, UsageError
 
 FOLDER = ".dagn-pre"
-FILE = "manifest.jsonl"
+NAME = "manifest"
 LOCK = "lock"
 EXAMPLES = 3  # of failed inputs, in a summary
 
@@ -88,7 +89,8 @@ class Header:
         version: of dagn-pre.
         options: all that decides what outputs are, as JSON has it.
         begun: seconds since 1970.
-        overwrite: whether outputs that exist and have no row of this run are to be written anew.
+        overwrite: whether it replaced a run of other options, or goes on with one that did: outputs without a row are the
+            former one's.
     """
 
     version: str
@@ -203,21 +205,31 @@ class Manifest:
     Args:
         fs: the file system.
         target: the output folder there, as :func:`fsspec.core.url_to_fs` gives it.
+        name: of its files, before ".jsonl".
     """
 
-    def __init__(self, fs: AbstractFileSystem, target: str) -> None:
-        self.fs, self.target = fs, target.rstrip("/")
+    def __init__(self, fs: AbstractFileSystem, target: str, name: str = NAME) -> None:
+        self.fs, self.target, self.name = fs, target.rstrip("/"), name
         self.folder = f"{self.target}/{FOLDER}"
+        self.path = f"{self.folder}/{name}.jsonl"
 
     @classmethod
-    def at(cls, target: str | os.PathLike, **storage_options) -> Manifest:
-        """Of a local folder or of any URL that fsspec knows."""
-        return cls(*url_to_fs(os.fspath(target), **storage_options))
+    def at(cls, target: str | os.PathLike, name: str = NAME, **storage_options) -> Manifest:
+        """Of a local folder, which a path always is, or of any URL that fsspec knows."""
+        if isinstance(target, os.PathLike):
+            return cls(LocalFileSystem(), os.path.abspath(target), name)
+        fs, path = url_to_fs(target, **storage_options)
+        return cls(fs, path, name)
 
     def files(self) -> list[str]:
         """Paths of its files, sorted; none where there is no manifest."""
         self.fs.invalidate_cache(self.folder)
-        return sorted(str(path) for path in self.fs.glob(f"{self.folder}/manifest*.jsonl"))
+        try:
+            found = [str(path) for path in self.fs.ls(self.folder, detail=False)]
+        except FileNotFoundError:
+            return []
+        part = re.compile(rf"{self.name}(-.*)?\.jsonl", re.DOTALL)
+        return sorted(path for path in found if part.fullmatch(path.rpartition("/")[2]))
 
     def read(self) -> Iterator[tuple[Header, Row | None]]:
         """Each header, with None, and each row with its run's header, file by file.
@@ -276,7 +288,7 @@ class Manifest:
         for name in sorted({*now, *before}):
             if now.get(name) != before.get(name):
                 raise UsageError(
-                    f"{self.folder}: written with {name} {_told(before.get(name))}, not {_told(now.get(name))}: give another "
+                    f"{self.path}: written with {name} {_told(before.get(name))}, not {_told(now.get(name))}: give another "
                     "folder, or --overwrite to write all outputs anew"
                 )
 
@@ -285,7 +297,7 @@ class Manifest:
         """Begin a run in a local folder, which is made; what an earlier one left of a last line is cut off.
 
         Args:
-            overwrite: forget all earlier rows, also those of a manifest that cannot be read.
+            overwrite: forget the rows of earlier runs that had other options, or of a manifest that cannot be read.
 
         Raises:
             UsageError: earlier runs had other options, without ``overwrite``; another process writes there now.
@@ -301,14 +313,16 @@ class Manifest:
             busy = f"{self.target}: another dagn-pre writes there now; wait for its end, or give another folder"
             raise UsageError(busy) from error
         try:
-            if overwrite:
-                self.begin_anew(options)
-            else:
+            try:
                 self.check(options)
-            overwrite = bool(overwrite or (self.last and self.last.overwrite))
-            with open(folder / FILE, "ab+") as file:
+            except DagnPreError:
+                if not overwrite:
+                    raise
+                self.begin_anew(options)
+            anew = self.last is not None and self.last.overwrite
+            with open(self.path, "ab+") as file:
                 _cut_torn_line(file)
-                file.write(Header.now(options, overwrite).to_json().encode() + b"\n")
+                file.write(Header.now(options, anew).to_json().encode() + b"\n")
                 file.flush()
                 yield Appender(file)
         finally:
@@ -317,18 +331,17 @@ class Manifest:
     def begin_anew(self, options: Mapping[str, Any]) -> None:
         """Replace what is there by the header of a run that writes all outputs anew."""
         header = Header.now(options, overwrite=True)
-        path = f"{self.folder}/{FILE}"
-        self.write(path, header.to_json().encode() + b"\n")
+        self.write(self.path, header.to_json().encode() + b"\n")
         for other in self.files():
-            if other != path:
+            if other != self.path:
                 self.fs.rm_file(other)
         self.__dict__.pop("_read", None)
         self.__dict__.pop("last", None)
 
     def write_part(self, run: str, number: int, header: Header, rows: Iterable[Row]) -> None:
-        """Write ``manifest-<run>-<number>.jsonl``, whole or not at all; once the rows' outputs exist."""
+        """Write a part, ``manifest-<run>-<number>.jsonl``, whole or not at all; once the rows' outputs exist."""
         lines = [header.to_json(), *(row.to_json() for row in rows)]
-        self.write(f"{self.folder}/manifest-{run}-{number:06}.jsonl", "".join(f"{line}\n" for line in lines).encode())
+        self.write(f"{self.folder}/{self.name}-{run}-{number:06}.jsonl", "".join(f"{line}\n" for line in lines).encode())
 
     def write(self, path: str, data: bytes) -> None:
         """A file, whole or not at all: stores do so with every object, local folders by renaming."""
@@ -344,7 +357,7 @@ class Manifest:
             UsageError: there is no manifest.
         """
         if self.last is None:
-            raise UsageError(f"{self.target}: no manifest in it ({FOLDER}/{FILE}), so nothing was restored into it")
+            raise UsageError(f"{self.target}: no manifest in it ({FOLDER}/{self.name}.jsonl)")
         return Summary.of(self.latest())
 
 
