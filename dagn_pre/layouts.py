@@ -56,7 +56,7 @@ class Layout:
 
     Args:
         source, target: where from, where to; pickle with it.
-        format: "png", "webp", "tiff", "jpg", or "same": each image's own name and format, so that what is left untouched keeps its
+        format: "png", "webp", "tiff", "jpg", or "same": each image's own name and format; then what is left untouched keeps its
             bytes.
         full_names: a.jpg becomes a.jpg.png, not a.png.
         jpeg_only: take only what is named as a JPEG for an image.

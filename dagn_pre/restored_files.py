@@ -1,4 +1,4 @@
-"""Whole files through a restorer: the bytes of image files in, those of restored ones out, in batches; bad ones harm no others."""
+"""Whole files through a restorer: bytes of image files in, bytes of restored ones out, in batches that bad ones do not harm."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _open(one: InputFile, strict: bool) -> Source:
 def _written(one: InputFile, source: Source, outcome: Outcome, keep_untouched: bool) -> RestoredFile:
     assert source.opened is not None and source.pixels is not None  # as of every file
     side, notes = outcome.side is not None, outcome.notes
-    told = partial(RestoredFile, reason=outcome.reason, quality=source.quality, side=side, notes=notes)
+    told = partial(RestoredFile, reason=outcome.reason, quality=outcome.quality, side=side, notes=notes)
     if not outcome.restored and keep_untouched:
         return told("untouched", one.data)
     picture: Any = outcome.image if outcome.restored else source.pixels.rebuild(source.pixels.rgb)

@@ -51,6 +51,11 @@ OBJECTS = 256 * 2**20  # bytes of memory for what passes through a cluster of th
 WAVE = 2048  # blocks that are listed at a time
 DEATHS = 2  # of its workers, after which an image is a failed row
 ADDED = ("dagn_state", "dagn_restored", "dagn_reason", "dagn_quality", "dagn_quality_source")
+# Options that decide what outputs are; where and how it is computed moves roundings alone.
+DECISIVE = (
+    "model", "max_quality", "restore_lossless", "strength", "tile", "dtype", "strict", "assume_tables", "strict_files", "again",
+    "assume_quality", "side_information",
+)  # fmt: skip
 NOTHING = np.zeros((0, 0, 3), np.uint8)  # in the place of an array that there is none of
 
 
@@ -144,8 +149,8 @@ class _Result:
         """Of what :func:`restore_each` gives."""
         if isinstance(found, str):
             return cls(NOTHING if isinstance(given, bytes) else given, "failed", found, None)
-        source, outcome = found
-        return cls(outcome.image, "restored" if outcome.restored else "untouched", outcome.reason, source.quality)
+        _, outcome = found
+        return cls(outcome.image, "restored" if outcome.restored else "untouched", outcome.reason, outcome.quality)
 
 
 def _told(done: Sequence[_Result]) -> dict[str, np.ndarray]:
@@ -485,12 +490,17 @@ def _planned(
 
 
 def _decides(plan: Layout, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides what outputs are, for the manifest."""
-    ignored = {"device", "cache_dir", "cache_size"}
-    decides = {name: value for name, value in asdict(check_options(**options)).items() if name not in ignored}
-    decides["weights"] = models.fingerprint(decides["model"])
-    decides = {name: str(value) if isinstance(value, Path) else value for name, value in decides.items()}
-    decides |= {"format": plan.format, "full_names": plan.full_names, "layout": type(plan).__name__.lower()}
+    """All that decides what outputs are, for the manifest; of a tree as ``dagn-pre restore`` has it on one machine, so that one
+    can go on where the other stopped."""
+    checked = asdict(check_options(**options))
+    decides: dict[str, Any] = {"command": "restore", "format": plan.format}
+    decides |= {name: checked[name] for name in DECISIVE} | {"model": models.fingerprint(checked["model"])}
+    if isinstance(decides["side_information"], Path):
+        decides["side_information"] = str(decides["side_information"])
+    if checked["overlap"] is not None:
+        decides["overlap"] = checked["overlap"]
+    if not isinstance(plan, Tree):
+        decides["layout"] = type(plan).__name__.lower()
     return decides | ({"column": plan.column} if isinstance(plan, Parquet) else {})
 
 

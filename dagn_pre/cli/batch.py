@@ -40,8 +40,8 @@ EXISTS = "skipped (exists already; --overwrite to redo)"
 
 def add_arguments(parser: argparse.ArgumentParser, manifest: str | None = None) -> None:
     """The arguments that every command from files to files has; ``manifest``: its name, of those that write another format."""
-    parser.add_argument("sources", nargs="+", type=place, metavar="SRC", help="images and folders")
-    parser.add_argument("target", type=place, metavar="DST", help="a file if SRC is one, else a folder; sub-folders are kept")
+    parser.add_argument("sources", nargs="+", type=location, metavar="SRC", help="images and folders")
+    parser.add_argument("target", type=location, metavar="DST", help="a file if SRC is one, else a folder; sub-folders are kept")
     parser.add_argument("--overwrite", action="store_true", help="write outputs that exist already anew")
     if manifest:
         parser.add_argument("--full-names", action="store_true", help="in a folder, a.jpg becomes a.jpg.png, not a.png")
@@ -79,7 +79,7 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def place(text: str) -> Path | str:
+def location(text: str) -> Path | str:
     """A path, or a URL, which a path would spoil."""
     return text if "://" in text else Path(text)
 
