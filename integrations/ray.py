@@ -40,7 +40,7 @@ from dagn_pre.errors import DagnPreError, UsageError, printable
 from dagn_pre.integrations.workers import RestoringStep
 from dagn_pre.layouts import LAYOUTS, MARK, SAME, Layout, Parquet, Part, Tree, layout_of, suffix_of
 from dagn_pre.manifest import FOLDER, Header, Manifest, Row, Rows
-from dagn_pre.options import Options, check_options
+from dagn_pre.options import DECISIVE, Options, check_options
 from dagn_pre.restored_files import InputFile, RestoredFile, restore_each, restore_files
 from dagn_pre.restorer import Restorer, restorer_on
 from dagn_pre.sources import ImageLike, Source
@@ -51,11 +51,6 @@ OBJECTS = 256 * 2**20  # bytes of memory for what passes through a cluster of th
 WAVE = 2048  # blocks that are listed at a time
 DEATHS = 2  # of its workers, after which an image is a failed row
 ADDED = ("dagn_state", "dagn_restored", "dagn_reason", "dagn_quality", "dagn_quality_source")
-# Options that decide what outputs are; where and how it is computed moves roundings alone.
-DECISIVE = (
-    "model", "max_quality", "restore_lossless", "strength", "tile", "dtype", "strict", "assume_tables", "strict_files", "again",
-    "assume_quality", "side_information",
-)  # fmt: skip
 NOTHING = np.zeros((0, 0, 3), np.uint8)  # in the place of an array that there is none of
 
 

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fsspec
@@ -168,16 +168,16 @@ def make_images(folder: Path, count: int, seed: int) -> None:
     (folder / "notes.txt").write_text("kept")
 
 
-def rounds(scene: Scene, kills: int, kinds: dict[str, float], say: Callable[[str], None]) -> Counter[str]:
-    """Until so many kills are spent, and the last round has ended; counts of what was done and found."""
+def rounds(scene: Scene, kinds: Sequence[str], say: Callable[[str], None]) -> Counter[str]:
+    """Until all kills are spent, and the last round has ended; counts of what was done and found."""
     counts: Counter[str] = Counter()
-    while counts["kills"] < kills or not counts["rounds"]:
+    while counts["kills"] < len(kinds) or not counts["rounds"]:
         target, driver = scene.target(), None
         while True:
             if driver is None:
                 driver = scene.start(target, "--workers", "3")
                 counts["commands"] += 1
-            spend = counts["kills"] < kills
+            spend = counts["kills"] < len(kinds)
             moved = _wait_for_progress(scene, target, driver, spend)
             if driver.poll() is not None:
                 ended, driver = driver.returncode, None
@@ -193,7 +193,7 @@ def rounds(scene: Scene, kills: int, kinds: dict[str, float], say: Callable[[str
                 continue
             if moved:
                 time.sleep(scene.random.uniform(0, 1.5))
-            kind = scene.random.choices(list(kinds), list(kinds.values()))[0]
+            kind = kinds[counts["kills"]]
             if strike(scene, kind, driver):
                 counts["kills"] += 1
                 counts[kind] += 1
@@ -252,7 +252,8 @@ def main() -> None:
         try:
             scene = Scene(Path(folder), s3, cluster, options.images, options.seed)
             begun = time.monotonic()
-            counts = rounds(scene, options.kills, KINDS, lambda text: print(text, flush=True))
+            kinds = random.Random(options.seed).choices(list(KINDS), list(KINDS.values()), k=options.kills)
+            counts = rounds(scene, kinds, lambda text: print(text, flush=True))
             print(json.dumps(counts | {"seconds": round(time.monotonic() - begun)}))
         finally:
             cluster.shutdown()

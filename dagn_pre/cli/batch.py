@@ -41,7 +41,8 @@ EXISTS = "skipped (exists already; --overwrite to redo)"
 def add_arguments(parser: argparse.ArgumentParser, manifest: str | None = None) -> None:
     """The arguments that every command from files to files has; ``manifest``: its name, of those that write another format."""
     parser.add_argument("sources", nargs="+", type=location, metavar="SRC", help="images and folders")
-    parser.add_argument("target", type=location, metavar="DST", help="a file if SRC is one, else a folder; sub-folders are kept")
+    told = "a file if SRC is one, else a folder; sub-folders are kept"
+    parser.add_argument("target", type=location, metavar="DST", help=told)
     parser.add_argument("--overwrite", action="store_true", help="write outputs that exist already anew")
     if manifest:
         parser.add_argument("--full-names", action="store_true", help="in a folder, a.jpg becomes a.jpg.png, not a.png")

@@ -88,14 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dagn_pre import images, models
+    from dagn_pre.options import DECISIVE
 
     options.model = options.model or models.FOR[options.viewer]
-    names = (
-        "model", "max_quality", "restore_lossless", "strength", "tile", "dtype", "strict", "assume_tables", "strict_files",
-        "again", "assume_quality",
-    )  # fmt: skip
-    decisive = {name: getattr(options, name) for name in names}
-    decisive["side_information"] = str(options.side_weights) if options.side_weights else not options.no_side_information
+    options.side_information = str(options.side_weights) if options.side_weights else not options.no_side_information
+    decisive = {name: getattr(options, name) for name in DECISIVE}
     settings = decisive | {"device": options.device, "engine": options.engine}
     if options.cluster is not None:
         return cluster.restore(options, settings)
