@@ -39,7 +39,7 @@ KINDS = {"worker": 0.6, "node": 0.15, "driver": 0.15, "bucket": 0.1}
 OPTIONS = ["--model", "dagn-xs", "--device", "cpu", "--dtype", "float32"]
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 # Nodes that died are noticed within seconds, also on a busy machine.
-SYSTEM = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 4}
+SYSTEM = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 2000, "health_check_failure_threshold": 5}
 PATIENCE = 300  # seconds without any progress after which something hangs
 DIED = "its worker died"
 
@@ -171,6 +171,7 @@ def make_images(folder: Path, count: int, seed: int) -> None:
 def rounds(scene: Scene, kinds: Sequence[str], say: Callable[[str], None]) -> Counter[str]:
     """Until all kills are spent, and the last round has ended; counts of what was done and found."""
     counts: Counter[str] = Counter()
+    begun = time.monotonic()
     while counts["kills"] < len(kinds) or not counts["rounds"]:
         target, driver = scene.target(), None
         while True:
@@ -182,10 +183,11 @@ def rounds(scene: Scene, kinds: Sequence[str], say: Callable[[str], None]) -> Co
             if driver.poll() is not None:
                 ended, driver = driver.returncode, None
                 said = scene.log()
-                if re.search(r"^dagn-pre restore: ", said, re.M) is None:
-                    if ended not in (0, 1) or "Traceback" in said:
-                        raise SystemExit(f"ended by itself with status {ended}:\n{said}")
+                if re.search(r"^\d+ .*(restored|done before)", said, re.M):
                     break
+                if ended not in (0, 1) or "Traceback" in said:
+                    raise SystemExit(f"ended by itself with status {ended}:\n{said}")
+                # It said so, or Ray ended it since the node that it had joined is dead.
                 counts["given up"] += 1
                 say(f"gave up: {said.strip().splitlines()[-1][:300]}")
                 continue
@@ -197,6 +199,7 @@ def rounds(scene: Scene, kinds: Sequence[str], say: Callable[[str], None]) -> Co
             if strike(scene, kind, driver):
                 counts["kills"] += 1
                 counts[kind] += 1
+                say(f"{time.monotonic() - begun:.0f} s, {scene.parts(target)} parts: kill {counts['kills']}, a {kind}")
                 if kind == "driver":
                     driver.wait()
                     driver = None
