@@ -36,7 +36,7 @@ import PIL.Image
 from tqdm import tqdm
 
 from dagn_pre import models
-from dagn_pre.errors import DagnPreError, UsageError, printable
+from dagn_pre.errors import DagnPreError, UsageError, failure, printable
 from dagn_pre.integrations.workers import RestoringStep
 from dagn_pre.layouts import LAYOUTS, MARK, SAME, Layout, Parquet, Part, Tree, layout_of, suffix_of
 from dagn_pre.manifest import FOLDER, Header, Manifest, Row, Rows
@@ -59,7 +59,7 @@ class RestoreActor(RestoringStep):
     object for ``Dataset.map(..., batched=True)`` of ``datasets``.
 
     Columns in, by name: ``bytes`` (files) or ``image`` (PIL images, (H, W, 3) uint8 RGB arrays, files' bytes, or
-    ``{"bytes", "path"}``); if they are there, ``quality`` (what is known of the QF: 1..100, or nothing) and ``path`` (for
+    ``{"bytes", "path"}``, of which one may be None); if they are there, ``quality`` (what is known of the QF: 1..100, or nothing) and ``path`` (for
     messages).
 
     Columns out: all that came in; the images are restored, or as they came where that is not needed. Files become arrays in
@@ -111,12 +111,19 @@ class RestoreActor(RestoringStep):
         paths = batch[self.path] if self.path in batch else [None] * len(values)
         names = [str(_path_of(value) or path or f"image {i}") for i, (value, path) in enumerate(zip(values, paths))]
         hints = [_hint(one) for one in batch[self.quality]] if self.quality in batch else [None] * len(values)
-        files = {i: data for i, value in enumerate(values) if (data := _file_of(value)) is not None}
+        files: dict[int, bytes] = {}
+        results: dict[int, _Result] = {}
+        for i, value in enumerate(values):
+            try:
+                if (data := _file_of(value)) is not None:
+                    files[i] = data
+            except OSError as error:
+                image = NOTHING if self.format is None else value
+                results[i] = _Result(image, "failed", failure(names[i], error), None)
         given: list[Any] = list(values)
         if self.format is None:
             given = [files.get(i, value) for i, value in enumerate(values)]
             files = {}
-        results: dict[int, _Result] = {}
         inputs = {i: InputFile(data, names[i], _output(self.format, data), hints[i]) for i, data in files.items()}
         restored = restore_files(self.restorer(), list(inputs.values()), self.format == SAME)
         for (i, one), result in zip(inputs.items(), restored):
@@ -174,9 +181,10 @@ def _is_file(value: Any) -> bool:
 
 
 def _file_of(value: Any) -> bytes | None:
-    """The bytes of a file, where a value is one; b"" where there should be some."""
+    """The bytes of a file, where a value is one; b"" where there should be some. Raises OSError for one that is only named."""
     if isinstance(value, dict):
-        return value.get("bytes") or b""
+        data, path = value.get("bytes"), value.get("path")
+        return Path(path).read_bytes() if data is None and path else data or b""
     return b"" if value is None else value if isinstance(value, bytes) else None
 
 

@@ -40,6 +40,7 @@ OPTIONS = ["--model", "dagn-xs", "--device", "cpu", "--dtype", "float32"]
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 # Nodes that died are noticed within seconds, also on a busy machine.
 SYSTEM = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 2000, "health_check_failure_threshold": 5}
+WORKER = re.compile("ray::(?!DashboardAgent|RuntimeEnvAgent)|default_worker.py")  # a raylet ends with its agents
 PATIENCE = 300  # seconds without any progress after which something hangs
 DIED = "its worker died"
 
@@ -62,7 +63,7 @@ def workers_of(node) -> list[psutil.Process]:
     for info in node.all_processes.get("raylet", ()):
         try:
             children = psutil.Process(info.process.pid).children()
-            found += [child for child in children if re.search("ray::|default_worker", " ".join(child.cmdline()))]
+            found += [child for child in children if WORKER.search(" ".join(child.cmdline()))]
         except psutil.Error:
             continue
     return found
