@@ -59,8 +59,8 @@ class RestoreActor(RestoringStep):
     object for ``Dataset.map(..., batched=True)`` of ``datasets``.
 
     Columns in, by name: ``bytes`` (files) or ``image`` (PIL images, (H, W, 3) uint8 RGB arrays, files' bytes, or
-    ``{"bytes", "path"}``, of which one may be None); if they are there, ``quality`` (what is known of the QF: 1..100, or nothing) and ``path`` (for
-    messages).
+    ``{"bytes", "path"}``, of which one may be None); if they are there, ``quality`` (what is known of the QF: 1..100, or
+    nothing) and ``path`` (for messages).
 
     Columns out: all that came in; the images are restored, or as they came where that is not needed. Files become arrays in
     ``image``, upright, or with ``format`` files again, where they came from. Added are ``dagn_state`` (restored, untouched or
@@ -307,10 +307,10 @@ class BlockActor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Restore one block, or more."""
-        told = [self._block(int(number), pickle.loads(parts)) for number, parts in zip(batch["number"], batch["parts"])]
+        told = [self.block(int(number), pickle.loads(parts)) for number, parts in zip(batch["number"], batch["parts"])]
         return {"told": np.array([pickle.dumps(one) for one in told], object)}
 
-    def _block(self, number: int, parts: list[Part]) -> Summary:
+    def block(self, number: int, parts: list[Part]) -> Summary:
         task = self.task
         attempt = self._ask("begin", number)
         restoring = partial(self._together, number) if attempt == 1 else partial(self._one_by_one, number)
@@ -422,7 +422,7 @@ def restore_dataset(
             raise UsageError(f"{name} must be above 0, not {value}")
     manifest = Manifest(plan.target.fs, plan.target.root)
     decides = _decides(plan, options)
-    with _connected(cluster):
+    with connected(cluster):
         header, run = Header.now(decides, overwrite), f"{int(time.time())}-{uuid.uuid4().hex[:6]}"
         rows = _begun(plan, manifest, run, header)
         if gpus is None:
@@ -436,7 +436,7 @@ def restore_dataset(
         numbered = enumerate(_blocks(missing, block if isinstance(plan, Tree) else 1), 1)
         with tqdm(unit="image") as bar:
             while wave := list(islice(numbered, WAVE)):
-                _run_wave(ray, wave, task, workers, cpus, gpus, lambda one: _add(total, one, bar))
+                run_blocks(wave, task, workers, cpus, gpus, lambda one: _add(total, one, bar))
     return total
 
 
@@ -568,10 +568,20 @@ def _blocks(folders: Iterator[list[Part]], size: int) -> Iterator[list[Part]]:
         yield waiting
 
 
-def _run_wave(
-    ray: Any, wave: Sequence[tuple[int, list[Part]]], task: Task, workers: int, cpus: float, gpus: float,
+def run_blocks(
+    wave: Sequence[tuple[int, list[Part]]],
+    task: Task,
+    workers: int,
+    cpus: float,
+    gpus: float,
     told: Callable[[Summary], None],
-) -> None:  # fmt: skip
+) -> None:
+    """Restore numbered blocks on the cluster that this process has joined; ``told`` gets what each came to, as it ends.
+
+    Raises:
+        DagnPreError: what a worker raised, or a cluster that gave up.
+    """
+    ray = _ray()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -608,7 +618,7 @@ def _as_ours(error: BaseException) -> DagnPreError:
 
 
 @contextlib.contextmanager
-def _connected(cluster: str) -> Iterator[None]:
+def connected(cluster: str) -> Iterator[None]:
     """Joined to a cluster for as long as the body lasts; to one that this process has joined already, also afterwards.
 
     Raises:

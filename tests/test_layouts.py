@@ -1,4 +1,4 @@
-"""Trees, shards and Parquet files: what comes out has the form of what went in, and the pixels of restoring each image alone."""
+"""Trees, shards and Parquet files: what comes out has the form of what went in, and the pixels of each image restored alone."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_coco_trees_annotations_find_their_images(tmp_path, restorer):
     names = [f"{i:012}.jpg" for i in range(3)]
     told = json.dumps({"images": [{"id": i, "file_name": name} for i, name in enumerate(names)]}).encode()
     depth = io.BytesIO()
-    Image.fromarray(np.arange(32 * 48, dtype=np.uint16).reshape(32, 48)).save(depth, "PNG")  # 16 bits: no image that is restored
+    Image.fromarray(np.arange(32 * 48, dtype=np.uint16).reshape(32, 48)).save(depth, "PNG")  # 16 bits: refused
     files = {f"train2017/{name}": jpeg(i) for i, name in enumerate(names)} | {"depth/0.png": depth.getvalue()}
     source = written(tmp_path / "coco", files | {"annotations/instances.json": told})
     rows = run("tree", source, tmp_path / "out", restorer, format="same", jpeg_only=True)
@@ -121,7 +121,7 @@ def test_a_bad_file_and_one_that_cannot_be_written_are_rows(tmp_path, restorer, 
 
 def test_two_inputs_of_one_output_are_refused_with_the_remedy(tmp_path, restorer):
     source = written(tmp_path / "in", {"x/a.jpg": jpeg(1), "x/a.png": mask(1)})
-    with pytest.raises(UsageError, match=r"a\.jpg and .*a\.png would both be written to x/a\.png: rename one, or give --full-names"):
+    with pytest.raises(UsageError, match=r"a\.jpg and .*a\.png would both be written to x/a\.png: rename one, or give --full-n"):
         run("tree", source, tmp_path / "out", restorer)
     assert len(run("tree", source, tmp_path / "out", restorer, full_names=True)) == 2
     assert {path.name for path in (tmp_path / "out/x").iterdir()} == {"a.jpg.png", "a.png.png"}

@@ -35,7 +35,7 @@ from PIL import Image
 from dagn_pre.cli.main import main as dagn_pre
 from dagn_pre.manifest import FOLDER, Manifest
 
-KINDS = {"worker": 0.6, "node": 0.15, "driver": 0.15, "bucket": 0.1}
+KINDS = {"worker": 0.7, "node": 0.15, "driver": 0.05, "bucket": 0.1}
 OPTIONS = ["--model", "dagn-xs", "--device", "cpu", "--dtype", "float32"]
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 # Nodes that died are noticed within seconds, also on a busy machine.
@@ -212,13 +212,13 @@ def rounds(scene: Scene, kinds: Sequence[str], say: Callable[[str], None]) -> Co
 
 
 def _wait_for_progress(scene: Scene, target: str, driver: subprocess.Popen, spend: bool) -> bool:
-    """Until a part of the manifest is written, six seconds have passed (without kills to spend: until the end), or it ended."""
+    """Until a part of the manifest is written, ten seconds have passed (without kills to spend: until the end), or it ended."""
     begun, before = time.monotonic(), scene.parts(target)
     while driver.poll() is None:
         time.sleep(0.2)
         if scene.parts(target) > before and spend:
             return True
-        if spend and time.monotonic() - begun > 6:
+        if spend and time.monotonic() - begun > 10:
             return False
         if time.monotonic() - begun > PATIENCE:
             driver.kill()
