@@ -242,7 +242,7 @@ class Summary:
 class Ledger:
     """What is known of blocks whose workers died; one for a run, as an actor of Ray beside the driver."""
 
-    def __init__(self, deaths: int = DEATHS) -> None:
+    def __init__(self, deaths: int) -> None:
         self.allowed = deaths
         self.begun: Counter[int] = Counter()
         self.current: dict[int, str] = {}
@@ -588,7 +588,7 @@ def run_blocks(
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     ledger = ray.remote(Ledger).options(
         num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
-    ).remote()  # fmt: skip
+    ).remote(DEATHS)  # fmt: skip
     items = [{"number": number, "parts": pickle.dumps(parts)} for number, parts in wave]
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         BlockActor,

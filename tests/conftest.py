@@ -24,9 +24,9 @@ def one_thread():
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """What is deselected because it needs OpenMMLab, an engine or Ray is not even imported: it need not be installed, and engines
-    and clusters have a process of their own. Twice in whole runs the one that had loaded OpenVINO died of a segmentation fault,
-    whose cause is not found; it did not come again under a debugger."""
+    """What is deselected because it needs OpenMMLab, an engine or Ray is not even imported: it need not be installed, and
+    engines and clusters have a process of their own. Twice in whole runs the one that had loaded OpenVINO died of a
+    segmentation fault, whose cause is not found; it did not come again under a debugger."""
     marks = config.option.markexpr
     needs_hosts = "not openmmlab" in marks and need_hosts(collection_path)
     apart = {"engines": ENGINES, "ray": RAY}
@@ -35,7 +35,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark ``openmmlab``, ``engines``, ``ray`` and ``data``, so that no list can be out of date; ``slow`` is written at tests."""
+    """Mark ``openmmlab``, ``engines``, ``ray`` and ``data``, so that no list can be out of date; ``slow`` stands at tests."""
     for item in items:
         if need_hosts(item.path):
             item.add_marker("openmmlab")

@@ -50,6 +50,7 @@ def start_cluster(nodes: int):
     from ray.cluster_utils import Cluster
 
     logging.getLogger("ray").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
     head = {**NODE, "num_cpus": 0, "include_dashboard": False, "_system_config": SYSTEM}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(nodes):
@@ -177,7 +178,7 @@ def rounds(scene: Scene, kinds: Sequence[str], say: Callable[[str], None]) -> Co
         target, driver = scene.target(), None
         while True:
             if driver is None:
-                driver = scene.start(target, "--workers", "3")
+                driver = scene.start(target, "--workers", "2")
                 counts["commands"] += 1
             spend = counts["kills"] < len(kinds)
             moved = _wait_for_progress(scene, target, driver, spend)
