@@ -50,12 +50,22 @@ def start_cluster(nodes: int):
     from ray.cluster_utils import Cluster
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
     head = {**NODE, "num_cpus": 0, "include_dashboard": False, "_system_config": SYSTEM}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(nodes):
-        cluster.add_node(**NODE)
+        add_node(cluster)
     return cluster
+
+
+def add_node(cluster) -> None:
+    """One more; Ray gives up after 30 s, in which a busy machine may not start one."""
+    for left in reversed(range(5)):
+        try:
+            cluster.add_node(**NODE)
+            return
+        except Exception as error:  # it raises no other
+            if "timed out during startup" not in str(error) or not left:
+                raise
 
 
 def workers_of(node) -> list[psutil.Process]:
@@ -235,7 +245,7 @@ def strike(scene: Scene, kind: str, driver: subprocess.Popen) -> bool:
         return bool(alive) and kill(scene.random.choice(alive))
     if kind == "node":
         kill_node(cluster, scene.random.choice(list(cluster.worker_nodes)))
-        cluster.add_node(**NODE)
+        add_node(cluster)
     elif kind == "driver":
         driver.kill()
     else:
