@@ -1,8 +1,8 @@
 """Processes that share nothing but a list of tasks, and outlive each other.
 
 The pools of the standard library give up, or wait for ever, once one of their processes is killed, as the kernel does when
-memory runs out. Here what such a process was at is tried once more by another one. The tasks of a chunk are then given one at a time, so
-that only the one that is to blame is found out: a task that was alone with two processes that died is lost, and the others go on.
+memory runs out. Here another process takes over what such a one was at, a chunk's tasks one at a time, so that the one that is
+to blame is found: a task that was alone with two processes that died is lost, and the others go on.
 
 Each process holds the chunk it works on and one more; a next one is drawn from the list only when one is done.
 """
