@@ -1,8 +1,8 @@
 """Processes that share nothing but a list of tasks, and outlive each other.
 
 The pools of the standard library give up, or wait for ever, once one of their processes is killed, as the kernel does when
-memory runs out. Here the tasks of a process that dies are given to a new one, one at a time, so that the one that is to blame
-is found; a task under which two have died is lost, and the others go on.
+memory runs out. Here another process takes over what such a one was at, a chunk's tasks one at a time, so that the one that is
+to blame is found: a task that was alone with two processes that died is lost, and the others go on.
 
 Each process holds the chunk it works on and one more; a next one is drawn from the list only when one is done.
 """
@@ -24,7 +24,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from dagn_pre.errors import DagnPreError
 
 AHEAD = 2  # chunks that a process holds; one fits into a pipe, so that neither end waits for the other
-TRIES = 2  # processes that may die under one task
+TRIES = 2  # processes that may die of one task alone
 STILLBORN = 3  # processes that may die in a row before one is ready
 PATIENCE = 10  # seconds in which a process ends when asked to
 
@@ -56,7 +56,7 @@ class Lost:
 @dataclass
 class _Chunk(Generic[Task]):
     tasks: list[Task]
-    deaths: int = 0  # of processes that worked on it
+    deaths: int = 0  # of processes that worked on it, where it is one task
     done: set[int] = field(default_factory=set)
 
 
@@ -134,10 +134,11 @@ def unordered(
             if place or not worker.ready:  # it had not begun with this one
                 again.append(_Chunk(rest, chunk.deaths))
                 continue
+            deaths = chunk.deaths + 1 if len(rest) == 1 else 0
             for task in rest:
                 left(task)
-                if chunk.deaths + 1 < TRIES:
-                    again.append(_Chunk([task], chunk.deaths + 1))
+                if deaths < TRIES:
+                    again.append(_Chunk([task], deaths))
                 else:
                     yield task, Lost(f"{TRIES} worker processes died of it, the last one {how}")
 

@@ -31,6 +31,7 @@ COMMANDS = (
     "bench features",
     "bench grey",
     "bench rate-distortion",
+    "bench scale",
     "bench train",
     "evaluate",
     "models",
