@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from PIL.Image import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from dagn_pre import images
@@ -88,20 +89,55 @@ def restore_each(
         UsageError: what would be so for every image.
     """
     opened = [_attempt(name, call) for name, call in images]
-    sources = [one for one in opened if isinstance(one, Source)]
-    outcomes: Sequence[Outcome | str]
-    try:
-        outcomes = restorer.restore(sources)
-    except UsageError:
-        raise
-    except Exception:  # of one of them, or of all together, as when memory runs out
-        outcomes = [_attempt(one.name, partial(restorer.restore, one)) for one in sources]
-    found = iter(outcomes)
+    found = iter(outcomes(restorer, [one for one in opened if isinstance(one, Source)]))
     results: list[tuple[Source, Outcome] | str] = []
     for one in opened:
-        outcome = one if isinstance(one, str) else next(found)
-        results.append((one, outcome) if isinstance(one, Source) and isinstance(outcome, Outcome) else str(outcome))
+        outcome = next(found) if isinstance(one, Source) else one
+        if isinstance(one, Source) and isinstance(outcome, Outcome):
+            results.append((one, outcome))
+        else:
+            name = images[len(results)][0]
+            results.append(outcome if isinstance(outcome, str) else failure(name, cast(Exception, outcome)))
     return results
+
+
+def outcomes(restorer: Restorer, sources: Sequence[Source]) -> list[Outcome | Exception]:
+    """Restore opened images by one call, or, where that fails for one of them, by one call each.
+
+    Raises:
+        UsageError: what would be so for every image.
+    """
+    if not sources:
+        return []
+    try:
+        return list(restorer.restore(list(sources)))
+    except UsageError:
+        raise
+    except Exception as error:  # of one of them, or of all together, as when memory runs out
+        if len(sources) == 1:
+            return [error]
+    return [outcome for one in sources for outcome in outcomes(restorer, [one])]
+
+
+def rebuilt(source: Source, outcome: Outcome, output: str | Path) -> tuple[Image, Metadata, bool]:
+    """What is written of a file's image: upright, its metadata, and whether it is to be marked as restored. What was left
+    untouched gets the kind that a restored one would have.
+
+    Args:
+        output: its suffix tells the format.
+
+    Raises:
+        ImageError: the format cannot be written, or cannot hold the image.
+    """
+    assert source.opened is not None and source.pixels is not None  # as of every file
+    suffix = Path(output).suffix.lower()
+    if suffix not in images.FORMATS:
+        raise ImageError(f"{source.name}: {suffix or 'no suffix'} cannot be written; choose another format")
+    picture: Any = outcome.image if outcome.restored else source.pixels.rebuild(source.pixels.rgb)
+    if "A" in picture.mode and images.FORMATS[suffix] in images.OPAQUE:
+        raise ImageError(f"{source.name}: has an alpha channel, which {suffix} cannot hold; choose another format")
+    marked = outcome.restored or source.marked
+    return images.turned(picture, orientation(source.opened)), Metadata.of(source.opened).upright(), marked
 
 
 def _attempt(name: str, call: Callable[[], Given]) -> Given | str:
@@ -121,15 +157,10 @@ def _open(one: InputFile, strict: bool) -> Source:
 
 
 def _written(one: InputFile, source: Source, outcome: Outcome, keep_untouched: bool) -> RestoredFile:
-    assert source.opened is not None and source.pixels is not None  # as of every file
     side, notes = outcome.side is not None, outcome.notes
     told = partial(RestoredFile, reason=outcome.reason, quality=outcome.quality, side=side, notes=notes)
     if not outcome.restored and keep_untouched:
         return told("untouched", one.data)
-    picture: Any = outcome.image if outcome.restored else source.pixels.rebuild(source.pixels.rgb)
-    if Path(one.output).suffix.lower() not in images.FORMATS:
-        raise ImageError(f"{one.name}: restored, but {Path(one.output).suffix} cannot be written; choose another format")
-    upright = images.turned(picture, orientation(source.opened))
-    marked = outcome.restored or source.marked
-    data, lost = images.encode(upright, one.output, Metadata.of(source.opened).upright(), marked)
+    picture, metadata, mark = rebuilt(source, outcome, one.output)
+    data, lost = images.encode(picture, one.output, metadata, mark)
     return told("restored" if outcome.restored else "untouched", data, lost=lost)

@@ -41,6 +41,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 # Nodes that died are noticed within seconds, also on a busy machine.
 SYSTEM = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 2000, "health_check_failure_threshold": 5}
 WORKER = re.compile("ray::(?!DashboardAgent|RuntimeEnvAgent)|default_worker.py")  # a raylet ends with its agents
+STILL = 40  # seconds without progress after which something is killed all the same
 PATIENCE = 300  # seconds without any progress after which something hangs
 DIED = "its worker died"
 
@@ -223,13 +224,13 @@ def rounds(scene: Scene, kinds: Sequence[str], say: Callable[[str], None]) -> Co
 
 
 def _wait_for_progress(scene: Scene, target: str, driver: subprocess.Popen, spend: bool) -> bool:
-    """Until a part of the manifest is written, ten seconds have passed (without kills to spend: until the end), or it ended."""
+    """Until a part of the manifest is written, STILL seconds have passed (without kills to spend: until the end), or it ended."""
     begun, before = time.monotonic(), scene.parts(target)
     while driver.poll() is None:
         time.sleep(0.2)
         if scene.parts(target) > before and spend:
             return True
-        if spend and time.monotonic() - begun > 10:
+        if spend and time.monotonic() - begun > STILL:
             return False
         if time.monotonic() - begun > PATIENCE:
             driver.kill()

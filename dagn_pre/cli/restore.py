@@ -150,6 +150,8 @@ class Restoring(batch.Work):
 
     def _together(self, pairs: Sequence[batch.Pair], group: dict[int, Image]) -> list[tuple[int, batch.Done | Exception]]:
         """Restore opened images of one padded size, and write them."""
+        from dagn_pre.restored_files import outcomes
+
         assert self.restorer is not None  # once it is prepared
         ended: dict[int, batch.Done | Exception] = {}
         decoded: dict[int, Source] = {}
@@ -162,62 +164,39 @@ class Restoring(batch.Work):
                 raise
             except Exception as error:  # whatever a decoder runs into
                 ended[index] = error
-        for index, outcome in self._outcomes(self.restorer, decoded).items():
+        for index, outcome in zip(decoded, outcomes(self.restorer, list(decoded.values()))):
             if isinstance(outcome, Exception):
                 ended[index] = outcome
                 continue
             try:
                 with batch.told_warnings(pairs[index][0]):
-                    ended[index] = self._write(group[index], outcome, *pairs[index])
+                    ended[index] = self._write(decoded[index], outcome, pairs[index][1])
             except UsageError:
                 raise
             except Exception as error:  # whatever a writer runs into
                 ended[index] = error
         return list(ended.items())
 
-    @staticmethod
-    def _outcomes(restorer: Restorer, decoded: dict[int, Source]) -> dict[int, Outcome | Exception]:
-        """By one call, or, where that refuses one of them, by one call each."""
-        if not decoded:
-            return {}
-        try:
-            return dict(zip(decoded, restorer.restore(list(decoded.values()))))
-        except UsageError:
-            raise
-        except Exception as error:
-            if len(decoded) == 1:
-                return dict.fromkeys(decoded, error)
-        found: dict[int, Outcome | Exception] = {}
-        for index, source in decoded.items():
-            found |= Restoring._outcomes(restorer, {index: source})
-        return found
-
-    def _write(self, image: Image, outcome: Outcome, source: Path, target: Path) -> batch.Done:
+    def _write(self, source: Source, outcome: Outcome, target: Path) -> batch.Done:
         from dagn_pre import images
-        from dagn_pre.metadata import Metadata, is_marked, orientation
+        from dagn_pre.restored_files import rebuilt
         from dagn_pre.side_information import adapter
 
+        assert source.opened is not None  # as of every file
         for note in outcome.notes:
             warnings.warn(note, ImageWarning, stacklevel=1)
-        restored: Any = outcome.image  # one of PIL's, as it came in
-        before = False
-        if not outcome.restored:  # write the kind that a restored one would have
-            pixels = images.Pixels.of(image, str(source))
-            restored, before = pixels.rebuild(pixels.rgb), is_marked(image, pixels.rgb)
-        if "A" in restored.mode and images.FORMATS[target.suffix.lower()] in images.OPAQUE:
-            raise ImageError(f"{source}: has an alpha channel, which {target.suffix} cannot hold; choose another format")
-        upright = images.turned(restored, orientation(image))
-        lost = images.save(upright, target, Metadata.of(image).upright(), mark=outcome.restored or before)
+        picture, metadata, mark = rebuilt(source, outcome, target)
+        lost = images.save(picture, target, metadata, mark)
         value, told = (outcome.quality.value, outcome.quality.source) if outcome.quality else (None, None)
         done = partial(batch.Done, lost=lost, quality=value, quality_source=told)
-        if before:
+        if source.marked and not outcome.restored:
             words = "restored before; --again to restore again"
             return done(f"written as they are ({words})", state="untouched", reason="restored before")
         if not outcome.restored:
             return done("written as they are", untouched=outcome.reason, state="untouched")
         if outcome.side is not None:
             return done("written with side information")
-        left = self.options.side_information is not False and adapter.carries(image)
+        left = self.options.side_information is not False and adapter.carries(source.opened)
         return done("written without the side information it has" if left else "written")
 
     def found(self, target: Path) -> batch.Done:
