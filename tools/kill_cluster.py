@@ -224,7 +224,7 @@ def rounds(scene: Scene, kinds: Sequence[str], say: Callable[[str], None]) -> Co
 
 
 def _wait_for_progress(scene: Scene, target: str, driver: subprocess.Popen, spend: bool) -> bool:
-    """Until a part of the manifest is written, STILL seconds have passed (without kills to spend: until the end), or it ended."""
+    """Until a part of the manifest is written, STILL seconds have passed (with no kills to spend: never), or it ended."""
     begun, before = time.monotonic(), scene.parts(target)
     while driver.poll() is None:
         time.sleep(0.2)
