@@ -20,6 +20,7 @@ from PIL import Image
 
 import dagn_pre.integrations.ray as integration
 from dagn_pre import Restorer
+from dagn_pre.benchmarks.restoration.ray_overhead import ray_overhead, table
 from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError
 from dagn_pre.integrations.ray import Ledger, RestoreActor, restore_dataset
@@ -86,7 +87,7 @@ def check_outputs(source: Path, target: Path, restorer: Restorer, failed: tuple[
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_when_workers_nodes_the_driver_or_the_bucket_fail(scene):
+def test_nothing_is_lost_when_workers_nodes_the_driver_or_the_bucket_fail(scene, capsys):
     """A share of tools/kill_cluster.py, which checks every output and row itself."""
     told: list[str] = []
     counts = kill_cluster.rounds(scene, ["worker", "node", "driver", "bucket"], told.append)
@@ -97,6 +98,9 @@ def test_nothing_is_lost_when_workers_nodes_the_driver_or_the_bucket_fail(scene)
         assert again.wait(120) == 1  # the file that is no image
     assert f"{15 - 1 + 1} done before" in scene.log(), scene.log()
     scene.verify(target)
+    with pytest.raises(SystemExit) as ended:
+        main(["restore", "--report", target])
+    assert ended.value.code is None and "15 inputs" in capsys.readouterr().out
     with scene.start(target, "--workers", "1", "--max-quality", "50") as other:
         assert other.wait(120) == 2
     assert "max_quality 85, not 50: give another folder, or --overwrite" in scene.log()
@@ -177,7 +181,8 @@ def test_the_actor_in_a_pipeline_of_ones_own(tmp_path, cluster, restorer):
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         files = ray.data.read_binary_files(str(source), include_paths=True)
-        actor = {"fn_constructor_kwargs": OPTIONS, "compute": ray.data.ActorPoolStrategy(size=1), "batch_size": 4}
+        here = {"model": "dagn-xs", "dtype": "float32"}  # the device of an actor without a GPU
+        actor = {"fn_constructor_kwargs": here, "compute": ray.data.ActorPoolStrategy(size=1), "batch_size": 4}
         rows = {Path(row["path"]).name: row for row in files.map_batches(RestoreActor, **actor).take_all()}
     finally:
         ray.shutdown()
@@ -186,6 +191,13 @@ def test_the_actor_in_a_pipeline_of_ones_own(tmp_path, cluster, restorer):
         row = rows[f"{i}.jpg"]
         assert np.array_equal(row["image"], restorer(str(source / f"{i}.jpg"))) and row["dagn_restored"]
         assert (row["dagn_quality"], row["dagn_quality_source"], row["dagn_reason"]) == (20, "header", "")
+
+
+@pytest.mark.slow
+def test_the_overhead_is_measured_against_the_same_calls_in_this_process(cluster):
+    (found,) = ray_overhead(cluster.address, blocks=(2,), count=3)
+    assert found.block == 2 and found.alone > 0 and found.overhead == found.cluster - found.alone
+    assert table([found])[0] == ["2", f"{found.cluster:.2f}", f"{found.alone:.2f}", f"{found.overhead:.2f}"]
 
 
 # -- without a cluster -------------------------------------------------------------------------------------------------------
