@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,9 +44,24 @@ def _prefix(path: Path) -> str:
 def remove_temporary(path: str | Path) -> None:
     """Remove what a writer of ``path`` left that was killed; none may be at it now."""
     path = Path(path)
-    pattern = glob.escape(_prefix(path)) + "?" * 8 + glob.escape(path.suffix)  # mkstemp's eight characters
-    for left in path.parent.glob(pattern):
-        left.unlink(missing_ok=True)
+    remove_temporary_of(path.parent, [path.name])
+
+
+def remove_temporary_of(folder: str | Path, names: Iterable[str]) -> None:
+    """The same for several files of a folder, which is listed once; it need not exist."""
+    wanted = {(_prefix(Path(name)), Path(name).suffix) for name in names}
+    with contextlib.suppress(FileNotFoundError):
+        for left in [entry.name for entry in os.scandir(folder) if entry.name.startswith(".")]:
+            suffix = Path(left).suffix
+            if (left[: len(left) - len(suffix) - 8], suffix) in wanted:  # mkstemp's eight characters
+                Path(folder, left).unlink(missing_ok=True)
+
+
+@contextmanager
+def unnamed() -> Iterator[Path]:
+    """The path of an empty file that is gone with the body, and with the process, however that ends; of Linux alone."""
+    with tempfile.TemporaryFile(prefix="dagn-pre-") as file:
+        yield Path(f"/proc/self/fd/{file.fileno()}")
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:

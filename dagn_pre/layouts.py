@@ -11,15 +11,15 @@ import hashlib
 import io
 import posixpath
 import tarfile
-import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
-from dagn_pre import storage
+from dagn_pre import files, storage
 from dagn_pre.errors import DagnPreError, UsageError, failure
 from dagn_pre.images import FORMATS, JPEG_SUFFIXES, KEPT_SUFFIXES, SUFFIXES
 from dagn_pre.manifest import Row
@@ -106,9 +106,7 @@ class Layout:
             StorageError: what cannot be listed.
         """
         if self.source.kind() == "file":
-            folder, _, name = self.source.root.rpartition("/")
-            entry = next(one for one in Store(self.source.url()[: -len(name)]).folder()[1] if one.path == name)
-            yield self._parts([Entry("", entry.size, entry.modified)])
+            yield self._parts([self.source.entry()])
             return
         inside = f"{self.target.root}/".startswith(f"{self.source.root}/") and self.target.fs == self.source.fs
         for _, entries in self.source.folders(without=self.target.root if inside else None):
@@ -139,6 +137,16 @@ class Layout:
             A row for each image; none for what was only copied. What could not be read or written is a failed row.
         """
         raise NotImplementedError
+
+    def remove_temporary(self, parts: Sequence[Part]) -> None:
+        """Remove what writers of these outputs left that were killed, where the target is a local folder."""
+        if self.target.local:
+            names: defaultdict[str, list[str]] = defaultdict(list)
+            for part in parts:
+                folder, _, name = part.output.rpartition("/")
+                names[folder].append(name)
+            for folder, several in names.items():
+                files.remove_temporary_of(self.target.full(folder), several)
 
     def failed(self, part: Part, error: Exception, started: float) -> Row:
         """The row of a part that failed as a whole."""
@@ -225,8 +233,7 @@ class Container(Layout):
         return rows
 
     def _contained(self, part: Part, restoring: Restoring) -> list[Row]:
-        with tempfile.TemporaryDirectory(prefix="dagn-pre-") as folder:
-            before, after = Path(folder, "before"), Path(folder, "after")
+        with files.unnamed() as before, files.unnamed() as after:
             self.source.download(part.entry.path, before)
             rows = self.rewrite(part, before, after, restoring)
             self.target.upload(after, part.output)
@@ -326,8 +333,7 @@ class Parquet(Container):
     def check(self) -> None:
         """Raises UsageError where the first file lacks the column."""
         entry = self.first().entry
-        with tempfile.TemporaryDirectory(prefix="dagn-pre-") as folder:
-            file = Path(folder, "first")
+        with files.unnamed() as file:
             self.source.download(entry.path, file)
             with _opened(file, self.source.url(entry.path)) as opened:
                 self._check_column(opened.schema_arrow, self.source.url(entry.path))

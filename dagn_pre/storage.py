@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -120,6 +119,11 @@ class Store:
             return self._retried("", self.fs.info, self.root)["type"]
         except FileNotFoundError:
             return None
+
+    def entry(self) -> Entry:
+        """The root, which is a file; its path is "". Raises StorageError."""
+        info = self.kept("", self.fs.info, self.root)
+        return Entry("", info.get("size") or 0, _modified(info))
 
     def folder(self, path: str = "") -> tuple[list[str], list[Entry]]:
         """Names of the folders, and the files, directly below a folder; sorted, without those that are hidden.
@@ -240,8 +244,7 @@ class Store:
 
 def copy(source: Store, path: str, target: Store, output: str) -> None:
     """Copy a file from one store to another, whole or not at all; raises StorageError."""
-    with tempfile.TemporaryDirectory(prefix="dagn-pre-") as folder:
-        file = Path(folder, "file")
+    with files.unnamed() as file:
         source.download(path, file)
         target.upload(file, output)
 

@@ -314,6 +314,8 @@ class BlockActor:
         task = self.task
         attempt = self._ask("begin", number)
         restoring = partial(self._together, number) if attempt == 1 else partial(self._one_by_one, number)
+        if attempt > 1:
+            task.layout.remove_temporary(parts)
         rows = task.layout.restore(parts, restoring)
         if rows:
             task.layout.target.kept(FOLDER, self.manifest.write_part, task.run, number, task.header, rows)
@@ -434,7 +436,7 @@ def restore_dataset(
         total = Summary()
         missing = _missing(plan, rows, total)
         numbered = enumerate(_blocks(missing, block if isinstance(plan, Tree) else 1), 1)
-        with tqdm(unit="image") as bar:
+        with tqdm(unit="image", disable=None) as bar:
             while wave := list(islice(numbered, WAVE)):
                 run_blocks(wave, task, workers, cpus, gpus, lambda one: _add(total, one, bar))
     return total
@@ -539,6 +541,7 @@ def _missing(plan: Layout, rows: Rows, total: Summary) -> Iterator[list[Part]]:
         for folder in {part.output.rpartition("/")[0] for part in parts}:
             there |= {entry.path: entry.size for entry in plan.target.folder(folder)[1]}
         left = [part for part in parts if not _is_done(part, plan, rows, containers, there)]
+        plan.remove_temporary(left)
         total.skipped += len(parts) - len(left)
         yield left
 

@@ -127,6 +127,17 @@ def test_two_inputs_of_one_output_are_refused_with_the_remedy(tmp_path, restorer
     assert {path.name for path in (tmp_path / "out/x").iterdir()} == {"a.jpg.png", "a.png.png"}
 
 
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path, restorer):
+    source = written(tmp_path / "in", {"x/a.jpg": jpeg(1), "x/b.jpg": jpeg(2)})
+    left = {"x/.a-abcdefgh.png", "x/.a-abcdefgh.jpg", "x/.other-abcdefgh.png", "x/a.png", "x/.a-abc.png"}
+    target = written(tmp_path / "out", dict.fromkeys(left, b""))
+    layout = LAYOUTS["tree"](Store(source), Store(target))
+    for parts in layout.folders():
+        layout.remove_temporary(parts)
+    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    assert found == left - {"x/.a-abcdefgh.png"}
+
+
 def test_a_target_inside_the_source_is_no_input(tmp_path, restorer):
     source = written(tmp_path / "in", {"a.jpg": jpeg(1)})
     for _ in range(2):
