@@ -2,7 +2,7 @@
 --cluster`` does with it.
 
     dataset = ray.data.read_binary_files("s3://bucket/photos", include_paths=True)
-    dataset.map_batches(RestoreActor, fn_constructor_kwargs={"format": "png"}, concurrency=8, batch_size=64)
+    dataset.map_batches(RestoreActor, fn_constructor_kwargs={"format": "png"}, concurrency=8, num_gpus=0.5, batch_size=64)
 
     datasets.load_dataset("imagefolder", data_dir="photos").map(RestoreActor(), batched=True, batch_size=64)
 
@@ -109,7 +109,7 @@ class RestoreActor(RestoringStep):
             raise UsageError(f"no column {column!r} with images; there are {', '.join(batch)}: name it by column=")
         values = list(batch[column])
         paths = batch[self.path] if self.path in batch else [None] * len(values)
-        names = [str(_path_of(value) or path or f"image {i}") for i, (value, path) in enumerate(zip(values, paths))]
+        names = [str(_name_of(value) or path or f"image {i}") for i, (value, path) in enumerate(zip(values, paths))]
         hints = [_hint(one) for one in batch[self.quality]] if self.quality in batch else [None] * len(values)
         files: dict[int, bytes] = {}
         results: dict[int, _Result] = {}
@@ -188,8 +188,8 @@ def _file_of(value: Any) -> bytes | None:
     return b"" if value is None else value if isinstance(value, bytes) else None
 
 
-def _path_of(value: Any) -> str | None:
-    return value.get("path") if isinstance(value, dict) else None
+def _name_of(value: Any) -> str | None:
+    return value.get("path") if isinstance(value, dict) else getattr(value, "filename", None)
 
 
 def _hint(value: Any) -> int | None:
@@ -311,6 +311,7 @@ class BlockActor:
         return {"told": np.array([pickle.dumps(one) for one in told], object)}
 
     def block(self, number: int, parts: list[Part]) -> Summary:
+        """Outputs first, then their rows."""
         task = self.task
         attempt = self._ask("begin", number)
         restoring = partial(self._together, number) if attempt == 1 else partial(self._one_by_one, number)
