@@ -45,6 +45,6 @@ def test_the_command_prints_and_writes_tables(tmp_path, monkeypatch, capsys):
     assert [threads for _, threads in calls] == [4, 2, 1, 1, 4, 2, 1, 1, 1]
     assert sum("--strength" in words for words, _ in calls) == 4
     assert "| restoring, 2 x 2 threads" in printed and "25.00" in printed
-    assert "|             40 |         300 |         400 |           900 |" in printed
+    assert [cell.strip() for cell in printed.splitlines()[-1].split("|")[1:-1]] == ["40", "300", "400", "900"]
     assert main(["bench", "scale", str(tmp_path / "in"), "--workers", "0"]) == 2
     assert main(["bench", "scale", str(tmp_path / "out")]) == 2 and "no images" in capsys.readouterr().err
