@@ -95,14 +95,14 @@ def test_nothing_is_lost_when_workers_nodes_the_driver_or_the_bucket_fail(scene,
     assert counts["restored"] + counts["untouched"] + counts["failed"] == 15 * counts["rounds"]
     target = f"s3://target-{scene.rounds}/restored"
     with scene.start(target, "--workers", "1") as again:
-        assert again.wait(120) == 1  # the file that is no image
+        assert again.wait(kill_cluster.PATIENCE) == 1  # the file that is no image
     assert f"{15 - 1 + 1} done before" in scene.log(), scene.log()
     scene.verify(target)
     with pytest.raises(SystemExit) as ended:
         main(["restore", "--report", target])
     assert ended.value.code is None and "15 inputs" in capsys.readouterr().out
     with scene.start(target, "--workers", "1", "--max-quality", "50") as other:
-        assert other.wait(120) == 2
+        assert other.wait(kill_cluster.PATIENCE) == 2
     assert "max_quality 85, not 50: give another folder, or --overwrite" in scene.log()
 
 
