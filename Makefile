@@ -32,12 +32,14 @@ demo: $(INSTALLED)
 # Some tests measure on real images, in the folder DAGN_PRE_DATA; where it is not set they are left out, by name.
 test: $(INSTALLED)
 	tools/browser.sh
-	.venv/bin/python -m pytest -m "not engines$(if $(DAGN_PRE_DATA),, and not data)"
+	.venv/bin/python -m pytest -m "not engines and not ray$(if $(DAGN_PRE_DATA),, and not data)"
 	.venv/bin/python -m pytest -m engines
+	.venv/bin/python -m pytest -m ray
 
 test-fast: $(INSTALLED_FAST)
-	.venv/bin/python -m pytest -m "not slow and not openmmlab and not data and not engines"
+	.venv/bin/python -m pytest -m "not slow and not openmmlab and not data and not engines and not ray"
 	.venv/bin/python -m pytest -m "engines and not slow and not openmmlab"
+	.venv/bin/python -m pytest -m "ray and not slow"
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check .

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,8 +20,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    stem = path.stem if len(os.fsencode(path.name)) < LONG_NAME else path.stem[:40]
-    handle, name = tempfile.mkstemp(prefix=f".{stem}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -35,6 +35,33 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.stem if len(os.fsencode(path.name)) < LONG_NAME else path.stem[:40]}-"
+
+
+def remove_temporary(path: str | Path) -> None:
+    """Remove what a writer of ``path`` left that was killed; none may be at it now."""
+    path = Path(path)
+    remove_temporary_of(path.parent, [path.name])
+
+
+def remove_temporary_of(folder: str | Path, names: Iterable[str]) -> None:
+    """The same for several files of a folder, which is listed once; it need not exist."""
+    wanted = {(_prefix(Path(name)), Path(name).suffix) for name in names}
+    with contextlib.suppress(FileNotFoundError):
+        for left in [entry.name for entry in os.scandir(folder) if entry.name.startswith(".")]:
+            suffix = Path(left).suffix
+            if (left[: len(left) - len(suffix) - 8], suffix) in wanted:  # mkstemp's eight characters
+                Path(folder, left).unlink(missing_ok=True)
+
+
+@contextmanager
+def unnamed() -> Iterator[Path]:
+    """The path of an empty file that is gone with the body, and with the process, however that ends; of Linux alone."""
+    with tempfile.TemporaryFile(prefix="dagn-pre-") as file:
+        yield Path(f"/proc/self/fd/{file.fileno()}")
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:

@@ -20,12 +20,13 @@ HEIC needs the extra ``heif``.
 
 from __future__ import annotations
 
+import bisect
 import io
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -101,13 +102,14 @@ def label(source: object) -> str:
     return str(source) if isinstance(source, (str, Path)) else "image"
 
 
-def open_image(source: str | Path | bytes) -> ImageFile.ImageFile:
+def open_image(source: str | Path | bytes, name: str | None = None) -> ImageFile.ImageFile:
     """Open a file or its bytes; pixels are decoded on first use.
 
     Raises:
-        ImageError: no such file, empty, no image Pillow knows, or more than MAX_PIXELS; the message names the file.
+        ImageError: no such file, empty, no image Pillow knows, or more than MAX_PIXELS; the message names the file, or says
+            ``name``.
     """
-    name = label(source)
+    name = name or label(source)
     with codec.reading(name):
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not data:
@@ -230,13 +232,54 @@ def report_failure(source: Path, error: Exception) -> str:
     return message
 
 
-def told_with_examples(what: str, found: Mapping[str, Sequence[Path]]) -> str:
+@dataclass
+class Examples:
+    """How many files there are of a kind, and the first of them."""
+
+    count: int = 0
+    first: list[Path] = field(default_factory=list)
+
+    def add(self, path: Path) -> None:
+        """One more."""
+        self.count += 1
+        bisect.insort(self.first, path)
+        del self.first[3:]
+
+
+def told_with_examples(what: str, found: Mapping[str, Sequence[Path] | Examples]) -> str:
     """"left out: links to folders (2: a, b)": how many there are of each kind, and the names of the first."""
     kinds = []
     for kind, paths in found.items():
-        names = [path.name for path in paths[:3]] + ["..."] * (len(paths) > 3)
-        kinds.append(f"{kind} ({len(paths)}: {', '.join(names)})")
+        some = paths if isinstance(paths, Examples) else Examples(len(paths), list(paths[:3]))
+        names = [path.name for path in some.first] + ["..."] * (some.count > 3)
+        kinds.append(f"{kind} ({some.count}: {', '.join(names)})")
     return f"{what}: {'; '.join(kinds)}"
+
+
+def walk(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> Iterator[tuple[Path, str | None]]:
+    """What :func:`search` finds, as the file system lists it: each path and why it is left out, None for an image."""
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    path = here / entry.name
+                    if entry.is_dir():
+                        if entry.is_symlink():
+                            yield path, "links to folders"
+                        else:
+                            waiting.append(path)
+                    elif path.suffix.lower() not in suffixes:
+                        yield path, "files of other formats"
+                    elif not entry.is_file():
+                        yield path, "links to nothing" if entry.is_symlink() else "no regular files"
+                    else:
+                        yield path, None
+        except OSError as error:
+            yield here, f"folders that cannot be read ({error.strerror})"
 
 
 def search(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> Found:
@@ -246,22 +289,8 @@ def search(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> Found:
     """
     paths: list[Path] = []
     left_out: dict[str, list[Path]] = {}
-
-    def unreadable(error: OSError) -> None:
-        left_out.setdefault(f"folders that cannot be read ({error.strerror})", []).append(Path(error.filename))
-
-    for root, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in folders:
-            if os.path.islink(os.path.join(root, name)):
-                left_out.setdefault("links to folders", []).append(Path(root, name))
-        for path in (Path(root, name) for name in names if not name.startswith(".")):
-            if path.suffix.lower() not in suffixes:
-                left_out.setdefault("files of other formats", []).append(path)
-            elif not path.is_file():
-                left_out.setdefault("links to nothing" if path.is_symlink() else "no regular files", []).append(path)
-            else:
-                paths.append(path)
+    for path, reason in walk(folder, suffixes):
+        (paths if reason is None else left_out.setdefault(reason, [])).append(path)
     return Found(tuple(sorted(paths)), {reason: tuple(sorted(found)) for reason, found in sorted(left_out.items())})
 
 
@@ -400,24 +429,32 @@ def _bits(image: Image.Image) -> int:
 
 
 def save(image: Image.Image, path: str | Path, metadata: Metadata | None = None, mark: bool = False) -> tuple[str, ...]:
-    """Write ``image``, without loss unless as JPEG (QF 95, 4:4:4), and as much of ``metadata`` as the format holds.
+    """Write ``image`` to a file, whole or not at all; the rest is as of :func:`encode`."""
+    data, lost = encode(image, path, metadata, mark)
+    files.write_atomic(path, data)
+    return lost
+
+
+def encode(
+    image: Image.Image, name: str | Path, metadata: Metadata | None = None, mark: bool = False
+) -> tuple[bytes, tuple[str, ...]]:
+    """``image`` as a file's bytes, without loss unless as JPEG (QF 95, 4:4:4), and as much of ``metadata`` as it holds.
 
     Args:
         image: L, LA, RGB or RGBA; what its ``info`` says is not written.
-        path: its suffix is one of WRITABLE_SUFFIXES and tells the format.
+        name: its suffix is one of WRITABLE_SUFFIXES and tells the format.
         mark: whether to say in the file that this picture has been restored.
 
     Returns:
-        Names of the metadata that was lost.
+        The bytes, and names of the metadata that was lost.
 
     Raises:
         ImageError: alpha in a format that has none.
-        OSError, ValueError, ...: whatever Pillow's writer raises; nothing is written then.
+        OSError, ValueError, ...: whatever Pillow's writer raises.
     """
-    path = Path(path)
-    format = FORMATS[path.suffix.lower()]
+    format = FORMATS[Path(name).suffix.lower()]
     if "A" in image.mode and format in OPAQUE:
-        raise ImageError(f"{path}: {format} cannot hold an alpha channel; choose another format")
+        raise ImageError(f"{name}: {format} cannot hold an alpha channel; choose another format")
     metadata, encoding = metadata or Metadata(), LOSSLESS.get(format, {})
     if image.info:
         image = image.copy()
@@ -425,9 +462,9 @@ def save(image: Image.Image, path: str | Path, metadata: Metadata | None = None,
     if mark:
         metadata = replace(metadata, mark=digest(_as_read(image, format, encoding)))
     options, lost = metadata.settings(format, image.mode)
-    with files.atomic_path(path) as temporary:
-        image.save(temporary, **encoding, **options)
-    return lost
+    buffer = io.BytesIO()
+    image.save(buffer, format, **encoding, **options)
+    return buffer.getvalue(), lost
 
 
 def _as_read(image: Image.Image, format: str, encoding: dict) -> np.ndarray:

@@ -20,6 +20,11 @@ from dagn_pre.side_information import adapter as side_information_files
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STRIDE = 16  # of every model's, the largest: tiles start at its multiples
 SWITCHES = ("strict", "assume_tables", "expect_side_information", "strict_files", "again")
+# What decides outputs, of what the command line sets; where and how they are computed moves roundings alone.
+DECISIVE = (
+    "model", "max_quality", "restore_lossless", "strength", "tile", "dtype", "strict", "assume_tables", "strict_files", "again",
+    "assume_quality", "side_information",
+)  # fmt: skip
 
 Strength = float | Mapping[int, float] | Sequence[Sequence[float]]  # one, or by QF
 

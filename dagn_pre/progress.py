@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 EVERY = 30.0  # seconds between two lines
 PLAIN = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}, {remaining} left, {rate_fmt}]{postfix}"
+COUNT = "{desc} {n_fmt} [{elapsed}, {rate_fmt}]{postfix}"  # where nobody knows how many there are
 
 
 class Lines:
@@ -31,5 +32,11 @@ def bar(*arguments, **options) -> tqdm:
     """A ``tqdm`` of the same arguments on stderr; where that is no terminal, a line at the start, every 30 s and at the end."""
     if not sys.stderr.isatty():
         options |= {"file": Lines(sys.stderr), "mininterval": EVERY, "maxinterval": EVERY, "leave": True}
-        options.setdefault("bar_format", PLAIN)
+        options.setdefault("bar_format", PLAIN if arguments or options.get("total") else COUNT)
     return tqdm(*arguments, **options)
+
+
+def skip(shown: tqdm) -> None:
+    """One more of a bar's that needed nothing: it does not count as speed."""
+    shown.initial += 1
+    shown.update()

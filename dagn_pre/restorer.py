@@ -41,6 +41,7 @@ class Outcome:
         cached: whether the cache knew it.
         side: the side information of its file that it was planned with, as :class:`dagn_pre.planning.Plan` has it.
         notes: what :meth:`Restorer.__call__` warns of.
+        quality: the QF that was gone by: the caller's, the file's, or what the pixels told; None where nothing asked for it.
     """
 
     image: ImageLike
@@ -49,6 +50,7 @@ class Outcome:
     cached: bool = False
     side: planning.Symbols | None = None
     notes: tuple[str, ...] = ()
+    quality: Quality | None = None
 
 
 @dataclass
@@ -61,9 +63,10 @@ class _Item:
     skip: str | None = None  # what the blind estimate adds to the plan's
     cached: bool = False
 
-    def outcome(self) -> Outcome:
-        restored, reason = self.pixels is not None, self.plan.skip or self.skip
-        return Outcome(self.source.result(self.pixels), restored, reason, self.cached, self.plan.side, self.plan.notes)
+    def outcome(self, assumed: Quality | None) -> Outcome:
+        restored, reason, plan = self.pixels is not None, self.plan.skip or self.skip, self.plan
+        quality = codec.RESTORED if self.source.marked and not restored else assumed or self.source.quality
+        return Outcome(self.source.result(self.pixels), restored, reason, self.cached, plan.side, plan.notes, quality)
 
 
 class Restorer:
@@ -325,7 +328,9 @@ class Restorer:
                 for item in missing:
                     item.plan = self._planned(item.source).plan
             self._restore(missing, network.model)
-        return [item.outcome() for item in items]
+        assumed = self.options.assume_quality
+        known = None if assumed is None else codec.given_quality(assumed)
+        return [item.outcome(known) for item in items]
 
     # -- the cache ----------------------------------------------------------------------------------------------------
 

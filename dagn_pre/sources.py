@@ -83,7 +83,7 @@ class Source:
         if isinstance(given, Image.Image):
             opened, name = given, name or getattr(given, "filename", "") or "image"
         elif isinstance(given, (str, Path, bytes)):
-            opened, name = images.open_image(given), name or images.label(given)
+            opened, name = images.open_image(given, name), name or images.label(given)
         else:
             raise ImageError(f"an image must be a path, bytes, a PIL image, an array or a tensor, not {type(given).__name__}")
         with codec.reading(name):

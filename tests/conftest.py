@@ -15,6 +15,7 @@ from tests.support import TINY, randomised, write_photographs
 from tests.support.hosts import need_hosts
 
 ENGINES = {"test_engines.py", "test_speed.py"}  # files that load inference engines
+RAY = {"test_ray.py", "test_storage.py", "test_layouts.py", "test_hugging_face.py"}  # clusters, and what comes with them
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,21 +24,25 @@ def one_thread():
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """What is deselected because it needs OpenMMLab or an engine is not even imported: it need not be installed, and engines
-    have a process of their own. Twice in whole runs the one that had loaded OpenVINO died of a segmentation fault, whose cause
-    is not found; it did not come again under a debugger."""
+    """What is deselected because it needs OpenMMLab, an engine or Ray is not even imported: it need not be installed, and
+    engines and clusters have a process of their own. Twice in whole runs the one that had loaded OpenVINO died of a
+    segmentation fault, whose cause is not found; it did not come again under a debugger."""
     marks = config.option.markexpr
     needs_hosts = "not openmmlab" in marks and need_hosts(collection_path)
-    return True if needs_hosts or ("not engines" in marks and collection_path.name in ENGINES) else None
+    apart = {"engines": ENGINES, "ray": RAY}
+    deselected = any(f"not {mark}" in marks and collection_path.name in names for mark, names in apart.items())
+    return True if needs_hosts or deselected else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark ``openmmlab``, ``engines`` and ``data``, so that no list can be out of date; ``slow`` is written at the tests."""
+    """Mark ``openmmlab``, ``engines``, ``ray`` and ``data``, so that no list can be out of date; ``slow`` stands at tests."""
     for item in items:
         if need_hosts(item.path):
             item.add_marker("openmmlab")
         if item.path.name in ENGINES:
             item.add_marker("engines")
+        if item.path.name in RAY:
+            item.add_marker("ray")
         if isinstance(item, pytest.Function) and "real_data" in item.fixturenames:
             item.add_marker("data")
 

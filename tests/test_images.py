@@ -392,13 +392,14 @@ def test_what_a_folder_holds_and_what_is_left_out(tmp_path, monkeypatch):
         "no regular files": ["pipe.jpg"],
     }
     assert images.find_images(folder) == list(found.paths)
-    walk = os.walk
+    scan = os.scandir
 
-    def closed(top, onerror):
-        onerror(PermissionError(13, "Permission denied", str(folder / "locked")))
-        return walk(top)
+    def closed(place):
+        if place == folder / "sub":
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
 
-    monkeypatch.setattr(images.os, "walk", closed)
+    monkeypatch.setattr(images.os, "scandir", closed)
     assert "folders that cannot be read (Permission denied)" in images.search(folder).left_out
 
 

@@ -45,3 +45,18 @@ def test_a_disabled_one_says_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", log := io.StringIO())
     list(progress.bar(range(3), disable=True))
     assert not log.getvalue()
+
+
+def test_what_needed_nothing_does_not_count_as_speed(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with progress.bar(total=4) as shown:
+        progress.skip(shown)
+        shown.update()
+        assert (shown.n, shown.format_dict["initial"]) == (2, 1)
+
+
+def test_a_log_of_unknown_length_counts(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", log := io.StringIO())
+    with progress.bar(unit="image") as shown:
+        shown.update(3)
+    assert log.getvalue().splitlines()[-1].startswith("3 [00:00, ")

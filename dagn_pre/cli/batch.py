@@ -1,39 +1,102 @@
-"""Files and trees: which input becomes which output, and one loop that survives bad files."""
+"""Files and trees: which input becomes which output, and one loop that survives bad files and dying processes.
+
+Neither the list of a tree nor the rows of its manifest are held in memory: both are in temporary databases on disk.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import hashlib
 import os
+import sqlite3
+import sys
+import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from dagn_pre.errors import ImageWarning, UsageError, printable
-from dagn_pre.images import KEPT_SUFFIXES, SUFFIXES, report_failure, search, told_with_examples
-from dagn_pre.progress import bar
+from tqdm import tqdm
 
-Pairs = list[tuple[Path, Path]]
+from dagn_pre import files, progress
+from dagn_pre.errors import DagnPreError, ImageWarning, UsageError, printable
+from dagn_pre.images import KEPT_SUFFIXES, SUFFIXES, Examples, report_failure, told_with_examples, walk
+
+if TYPE_CHECKING:
+    from dagn_pre.manifest import Row, Rows  # imported where they are needed, since fsspec takes a while
+
+Pair = tuple[Path, Path]
+CHUNK = 16  # images that a process takes at once
+CHUNK_BYTES = 256 * 1024  # of its files together: larger images come alone, so that all processes end at about the same time
+CHUNK_NAMES = 16 * 1024  # bytes of its paths: a pipe holds them
+FEW = 32  # images below which starting processes takes longer than it saves
+EXISTS = "skipped (exists already; --overwrite to redo)"
 
 
-def add_arguments(parser: argparse.ArgumentParser, new_suffix: bool = True) -> None:
-    """The arguments that every command from files to files has; ``new_suffix``: of those that write another format."""
-    parser.add_argument("sources", nargs="+", type=Path, metavar="SRC", help="images and folders")
-    parser.add_argument("target", type=Path, metavar="DST", help="a file if SRC is one, else a folder; sub-folders are kept")
+def add_arguments(parser: argparse.ArgumentParser, manifest: str | None = None) -> None:
+    """The arguments that every command from files to files has; ``manifest``: its name, of those that write another format."""
+    parser.add_argument("sources", nargs="+", type=location, metavar="SRC", help="images and folders")
+    told = "a file if SRC is one, else a folder; sub-folders are kept"
+    parser.add_argument("target", type=location, metavar="DST", help=told)
     parser.add_argument("--overwrite", action="store_true", help="write outputs that exist already anew")
-    if new_suffix:
+    if manifest:
         parser.add_argument("--full-names", action="store_true", help="in a folder, a.jpg becomes a.jpg.png, not a.png")
         parser.add_argument("--strict-files", action="store_true", help="refuse JPEGs that lack nothing but their end marker")
+        add_workers(parser)
+        told = "print what the manifest in DST adds up to, and exit"
+        parser.add_argument("--report", nargs=1, action=_Report, const=manifest, metavar="DST", help=told)
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """The argument of every command that can use several processes."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help=f"processes (default: one for each core from {FEW} images on, but one on a GPU; 1 works in this process)",
+    )
+
+
+class _Report(argparse.Action):
+    """Like --version: prints and exits, whatever other arguments are missing."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        from dagn_pre.manifest import Manifest
+
+        try:
+            print(printable_lines(Manifest.at(values[0], self.const).summary().text()))
+        except DagnPreError as error:
+            parser.exit(2 if isinstance(error, UsageError) else 1, f"{parser.prog}: {printable(str(error))}\n")
+        parser.exit()
+
+
+def printable_lines(text: str) -> str:
+    """:func:`printable`, line by line."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def location(text: str) -> Path | str:
+    """A path, or a URL, which a path would spoil."""
+    return text if "://" in text else Path(text)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a command is going to do: (input, output) pairs, and what of the folder it leaves out, by reason."""
+    """What a command is going to do.
 
-    pairs: Pairs
-    left_out: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    Attributes:
+        pairs: (input, output).
+        left_out: what of the folders is left out, by reason.
+        folder: the output folder, which gets a manifest; None where the output is a single file.
+    """
+
+    pairs: Collection[Pair]
+    left_out: Mapping[str, Examples] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 def exchanged(suffix: str, full_names: bool) -> Callable[[Path], str]:
@@ -65,6 +128,9 @@ def plan(
         UsageError: no such input, a folder without images, a target of the other kind or of a suffix not in ``writable``, two
             inputs with one output, an output that would replace an input or be an input of the next run.
     """
+    for given in (*sources, target):
+        if isinstance(given, str):
+            raise UsageError(f"{given}: dagn-pre restore goes to storage with --cluster, and no other command does")
     for source in sources:
         if not source.is_file() and not source.is_dir():
             raise UsageError(f"{source}: no such file or folder")
@@ -72,109 +138,345 @@ def plan(
     if not several and sources[0].is_file() and not target.is_dir():
         if target.suffix.lower() not in writable:
             raise UsageError(f"{target}: give a folder that exists, or a file ending in {', '.join(writable)}")
-        return Batch(_checked([(sources[0], target)]))
+        listing = Listing()
+        listing.add(sources[0], target)
+        listing.check()
+        return Batch(listing)
     if several and not target.is_dir() and (target.exists() or target.suffix.lower() in writable):
         raise UsageError(f"{target}: several inputs need a folder, as the last argument")
     if target.is_file():
         raise UsageError(f"{target} is a file, but {sources[0]} is a folder")
-    pairs: Pairs = []
-    left_out: defaultdict[str, tuple[Path, ...]] = defaultdict(tuple)
-    others: dict[Path, Path] = {}  # folders of inputs in which no output may lie
+    listing, left_out = Listing(), defaultdict[str, Examples](Examples)
+    inside = target.resolve()
+    # Folders of inputs in which no output may lie.
+    others = {source.resolve(): source for source in sources if source.is_dir() and source.resolve() not in inside.parents}
     for source in sources:
         if source.is_file():
-            pairs.append((source, target / name(source)))
+            listing.add(source, target / name(source), others)
             continue
-        found = search(source, readable)
-        inputs = list(found.paths)
-        if source.resolve() in target.resolve().parents:  # what an earlier run wrote is no input
-            inputs = [path for path in found.paths if target.resolve() not in path.resolve().parents]
-        else:
-            others[source.resolve()] = source
-        if not inputs:
+        count, own = 0, source.resolve() in inside.parents
+        for path, reason in walk(source, readable):
+            if reason is not None:
+                left_out[reason].add(path)
+            elif not own or not listing.below(path, inside):  # what an earlier run wrote is no input
+                listing.add(path, target / path.parent.relative_to(source) / name(path), others)
+                count += 1
+        if not count:
             raise UsageError(f"{source}: no images in it ({', '.join(sorted(readable))})")
-        pairs += [(path, target / path.parent.relative_to(source) / name(path)) for path in inputs]
-        for reason, paths in found.left_out.items():
-            left_out[reason] += paths
-    for path, output in pairs:
-        for root in _resolved(output).parents:
-            if root in others:
-                raise UsageError(
-                    f"{path} would be written to {output}, among the inputs of {others[root]}: choose a folder outside it"
-                )
-    return Batch(_checked(pairs), dict(left_out))
+    listing.check()
+    return Batch(listing, dict(sorted(left_out.items())), target)
 
 
-def _resolved(path: Path) -> Path:
-    """By its folder: a link in its place would be replaced, not followed."""
-    return path.parent.resolve() / path.name
+def listed(given: Sequence[Path]) -> tuple[Listing, Mapping[str, Examples]]:
+    """Inputs that have no outputs, each as its own: files as they are, and the images of folders; and what is left out."""
+    listing, left_out = Listing(), defaultdict[str, Examples](Examples)
+    for place in given:
+        if not place.is_dir():
+            listing.add_input(place)
+            continue
+        for path, reason in walk(place):
+            if reason is None:
+                listing.add_input(path)
+            else:
+                left_out[reason].add(path)
+    return listing, dict(sorted(left_out.items()))
 
 
-def _checked(pairs: Pairs) -> Pairs:
-    """The pairs, if each output is one input's alone, and no input; an input that was given twice is one."""
-    owners: dict[Path, Path] = {}
-    once: Pairs = []
-    for source, target in pairs:
-        if target.exists() and os.path.samefile(source, target):
-            raise UsageError(f"{source}: input and output are the same file")
-        if target.is_dir():
-            raise UsageError(f"{source} would be written to {target}, which is a folder")
-        other = owners.setdefault(_resolved(target), source)
-        if other is source:
-            once.append((source, target))
-        elif _resolved(other) != _resolved(source):
+class Listing(Collection[Pair]):
+    """(input, output) pairs in a temporary database on disk, in the order of the outputs; each output is one input's alone."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("")  # "": a file of its own, which is gone once it is closed, however that happens
+        self._database.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            # Beside the paths as they were given those that tell whether two are the same.
+            "CREATE TABLE pairs (source BLOB, target BLOB, source_key BLOB, target_key BLOB PRIMARY KEY) WITHOUT ROWID;"
+            "CREATE INDEX sources ON pairs (source_key);"
+            "CREATE TABLE folders (folder BLOB PRIMARY KEY, target_key BLOB) WITHOUT ROWID;"
+        )
+        self._resolved_folder = functools.lru_cache(1024)(Path.resolve)
+
+    def __len__(self) -> int:
+        return self._database.execute("SELECT count(*) FROM pairs").fetchone()[0]
+
+    def __iter__(self) -> Iterator[Pair]:
+        for source, target in self._database.execute("SELECT source, target FROM pairs ORDER BY target_key"):
+            yield Path(os.fsdecode(source)), Path(os.fsdecode(target))
+
+    def __contains__(self, pair: object) -> bool:
+        return any(pair == other for other in self)
+
+    def _resolved(self, path: Path) -> Path:
+        """By its folder: a link in its place would be replaced, not followed."""
+        return self._resolved_folder(path.parent) / path.name
+
+    def below(self, path: Path, folder: Path) -> bool:
+        """Whether ``path`` lies in ``folder``, which is resolved."""
+        return folder in self._resolved(path).parents
+
+    def add(self, source: Path, target: Path, others: Mapping[Path, Path] = {}) -> None:  # noqa: B006
+        """One more pair, unless it is there; ``others``: folders of inputs, resolved, and as they were given.
+
+        Raises:
+            UsageError: the output is the input, a folder, another input's too, or among the inputs.
+        """
+        place = self._resolved(target)
+        for root, other in others.items():
+            if root in place.parents:
+                among = f"{source} would be written to {target}, among the inputs of {other}"
+                raise UsageError(f"{among}: choose a folder outside it")
+        if os.path.exists(target):  # False also for names that are too long
+            if os.path.samefile(source, target):
+                raise UsageError(f"{source}: input and output are the same file")
+            if target.is_dir():
+                raise UsageError(f"{source} would be written to {target}, which is a folder")
+        row = [os.fsencode(path) for path in (source, target, self._resolved(source), place)]
+        if self._put(row):
+            self._database.execute("INSERT OR IGNORE INTO folders VALUES (?, ?)", (os.fsencode(place.parent), row[3]))
+            return
+        found, key = self._database.execute("SELECT source, source_key FROM pairs WHERE target_key = ?", row[3:]).fetchone()
+        if key != row[2]:
+            other = Path(os.fsdecode(found))
             remedy = "rename one" if other.name == source.name else "rename one, or give --full-names"
             raise UsageError(f"{other} and {source} would both be written to {target}: {remedy}")
-    inputs = {_resolved(source): source for source, _ in pairs}
-    for target, source in owners.items():
-        if target in inputs:
-            raise UsageError(f"{source} would be written over {inputs[target]}, which is an input too")
-        for folder in target.parents:
-            if folder in owners:
-                raise UsageError(f"{owners[folder]} would be written to {folder}, where {source} needs a folder")
-    return once
+
+    def _put(self, row: Sequence[bytes]) -> bool:
+        """Whether its key is new."""
+        return self._database.execute("INSERT OR IGNORE INTO pairs VALUES (?, ?, ?, ?)", row).rowcount > 0
+
+    def add_input(self, source: Path) -> None:
+        """One that has no output, whether or not it exists."""
+        self._put([os.fsencode(source)] * 4)
+
+    def check(self) -> None:
+        """See that no output would replace an input, or need a folder where another one goes.
+
+        Raises:
+            UsageError: naming both inputs.
+        """
+        over = "SELECT a.source, b.source FROM pairs a JOIN pairs b ON a.target_key = b.source_key LIMIT 1"
+        for first, second in self._database.execute(over):
+            raise UsageError(f"{os.fsdecode(first)} would be written over {os.fsdecode(second)}, which is an input too")
+        for folder, target in self._database.execute("SELECT folder, target_key FROM folders"):
+            path = Path(os.fsdecode(folder))
+            for above in (path, *path.parents):
+                find = "SELECT source, target FROM pairs WHERE target_key = ?"
+                for first in self._database.execute(find, (os.fsencode(above),)):
+                    second = self._database.execute(find, (target,)).fetchone()
+                    owner, output, needs = map(os.fsdecode, (*first, second[0]))
+                    raise UsageError(f"{owner} would be written to {output}, where {needs} needs a folder")
 
 
 @dataclass(frozen=True)
 class Done:
-    """What became of one input: how it is counted, the names of metadata that could not be kept, and why its pixels were."""
+    """What became of one input.
+
+    Attributes:
+        counted: how it is counted.
+        lost: names of the metadata that could not be kept.
+        untouched: why its pixels were left as they are.
+        state, quality, quality_source: as a row of the manifest has them.
+        reason: more for the row.
+    """
 
     counted: str = "written"
     lost: tuple[str, ...] = ()
     untouched: str | None = None
+    state: Any = "restored"
+    quality: int | None = None
+    quality_source: str | None = None
+    reason: str | None = None
 
 
-def run(planned: Batch, work: Callable[[Path, Path], Done], overwrite: bool) -> int:
-    """Call ``work(input, output)`` for each pair, skipping outputs that exist; a bad file is reported and the others go on.
+class Work:
+    """What a command does with files, in an object that is pickled to processes."""
+
+    parallel = True  # whether more processes than one are worth it where nobody asks
+
+    def prepare(self) -> None:
+        """Load what all files need, in the process where it is needed."""
+
+    def __call__(self, source: Path, target: Path) -> Any:
+        """Write one output and give a :class:`Done`; any exception is that file's, but a UsageError all files'."""
+        raise NotImplementedError
+
+    def found(self, target: Path) -> Done:
+        """What an output is that was there already, and of which no row tells."""
+        raise NotImplementedError
+
+    def each(self, pairs: Sequence[Pair]) -> Iterator[list[tuple[int, Any]]]:
+        """Write several, in groups, each of which comes as (index of the pair, what became of it)."""
+        for index, pair in enumerate(pairs):
+            try:
+                with told_warnings(pair[0]):
+                    done = self(*pair)
+            except UsageError:
+                raise
+            except Exception as error:  # whatever a decoder or a writer runs into
+                done = error
+            yield [(index, done)]
+
+
+class _Simple(Work):
+    """A function as such."""
+
+    def __init__(self, function: Callable[[Path, Path], Done]) -> None:
+        self.function = function
+
+    def __call__(self, source: Path, target: Path) -> Done:
+        return self.function(source, target)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One input; ``there``: its output exists already, and no row tells of it."""
+
+    source: Path
+    target: Path
+    there: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one input, with what a manifest wants to know of it.
+
+    Attributes:
+        done: what the work gave, a :class:`Done` where it writes files; None where it failed.
+        failed: why.
+    """
+
+    done: Any
+    failed: str | None
+    bytes: int = 0
+    digest: str = ""
+    modified: float | None = None
+    milliseconds: float = 0.0
+
+
+@dataclass
+class Worker:
+    """A function of :mod:`dagn_pre.pool`, which also runs in this process.
+
+    Attributes:
+        work: of the command.
+        told: whether results say what a manifest wants to know.
+        threads: of torch; None leaves them.
+    """
+
+    work: Work
+    told: bool
+    threads: int | None = None
+
+    def prepare(self) -> None:
+        if self.threads is not None:
+            import torch
+
+            torch.set_num_threads(self.threads)
+        self.work.prepare()
+
+    def __call__(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        new = [index for index, task in enumerate(tasks) if not task.there]
+        groups = self.work.each([(tasks[index].source, tasks[index].target) for index in new])
+        while True:
+            begun = time.perf_counter()
+            group = next(groups, None)
+            if group is None:
+                break
+            milliseconds = (time.perf_counter() - begun) * 1000 / len(group)
+            for place, done in group:
+                yield new[place], self.result(tasks[new[place]].source, done, milliseconds)
+        for index, task in enumerate(tasks):
+            if task.there:
+                yield index, self.result(task.source, self.work.found(task.target), 0.0)
+
+    def result(self, source: Path, done: Any, milliseconds: float) -> Result:
+        failed = report_failure(source, done) if isinstance(done, Exception) else None
+        result = Result(None if isinstance(done, Exception) else done, failed, milliseconds=milliseconds)
+        if self.told:
+            with contextlib.suppress(OSError):  # it has failed, and has no digest
+                size, modified = stamp(source)
+                return replace(result, bytes=size, digest=digest(source), modified=modified)
+        return result
+
+
+def stamp(source: Path) -> tuple[int, float]:
+    """Size in bytes and time of change of a file; raises OSError."""
+    found = source.stat()
+    return found.st_size, found.st_mtime
+
+
+def digest(source: Path) -> str:
+    """SHA-256 of a file's bytes; raises OSError."""
+    return hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def run(
+    planned: Batch,
+    work: Work | Callable[[Path, Path], Done],
+    overwrite: bool,
+    options: Mapping[str, Any] | None = None,
+    workers: int | None = 1,
+    name: str = "manifest",
+) -> int:
+    """Do the work for each pair, skipping what is done; a bad file is reported and the others go on.
 
     What was left untouched, what could not be kept, and what was left out, is said in the summary, once.
+
+    Args:
+        overwrite: also do again what is done.
+        options: all that decides what outputs are; with these, a folder gets a manifest, and what it tells of is done. Without,
+            an output that exists is.
+        workers: processes; 1 works in this one, None chooses.
+        name: of the manifest.
 
     Returns:
         1 if any file failed, else 0.
 
     Raises:
-        UsageError: from ``work``, which would be so for every file.
+        UsageError: from ``work``, which would be so for every file; a manifest of other options.
     """
+    work = work if isinstance(work, Work) else _Simple(work)
+    count = processes(workers, len(planned.pairs), work)
     counts: Counter[str] = Counter()
-    lost: defaultdict[str, list[Path]] = defaultdict(list)
-    untouched: defaultdict[str, list[Path]] = defaultdict(list)
-    for source, target in bar(planned.pairs, unit="image", disable=len(planned.pairs) == 1):
-        if target.exists() and not overwrite:
-            counts["skipped (exists already; --overwrite to redo)"] += 1
-            continue
-        try:
-            with told_warnings(source):
-                done = work(source, target)
-        except UsageError:
-            raise
-        except Exception as error:  # whatever a decoder or a writer runs into
-            report_failure(source, error)
-            counts["failed"] += 1
-        else:
-            counts[done.counted] += 1
-            for name in done.lost:
-                lost[name].append(source)
-            if done.untouched:
-                untouched[done.untouched].append(source)
+    lost: defaultdict[str, Examples] = defaultdict(Examples)
+    untouched: defaultdict[str, Examples] = defaultdict(Examples)
+    with contextlib.ExitStack() as stack:
+        log = None
+        decide = functools.partial(_task, anew=overwrite)
+        if options is not None and planned.folder is not None:
+            from dagn_pre.manifest import Manifest
+
+            manifest = Manifest.at(planned.folder, name)
+            log = stack.enter_context(manifest.append_to(options, overwrite))
+            # Outputs without a row are the former options', where a run that began them anew was cut short.
+            unfinished = manifest.last is not None and manifest.last.overwrite
+            decide = functools.partial(_told_task, anew=overwrite, known=manifest.latest(), unfinished=unfinished)
+        total = len(planned.pairs)
+        shown = stack.enter_context(progress.bar(total=total, unit="image", smoothing=0, disable=total <= 1))
+
+        def tasks() -> Iterator[Task]:
+            for pair in planned.pairs:
+                task = decide(*pair)
+                if task is None:
+                    counts[EXISTS] += 1
+                    progress.skip(shown)
+                else:
+                    yield task
+
+        ended = stack.enter_context(contextlib.closing(results(tasks(), work, log is not None, count)))
+        for task, result in ended:
+            if log is not None and planned.folder is not None:
+                log.append(_row(task, result, planned.folder))
+            shown.update()
+            done = result.done
+            if done is None:
+                counts["failed"] += 1
+                continue
+            counts[EXISTS if task.there else done.counted] += 1
+            for kind in done.lost:
+                lost[kind].add(task.source)
+            if done.untouched and not task.there:
+                untouched[done.untouched].add(task.source)
     print(", ".join(f"{count} {what}" for what, count in counts.items()))
     if untouched:
         print(printable(told_with_examples("left as they are", untouched)))
@@ -183,6 +485,102 @@ def run(planned: Batch, work: Callable[[Path, Path], Done], overwrite: bool) -> 
     if planned.left_out:
         print(printable(told_with_examples("left out", planned.left_out)))
     return 1 if counts["failed"] else 0
+
+
+def processes(asked: int | None, count: int, work: Work) -> int:
+    """How many for so many images; raises UsageError for less than one."""
+    if asked is not None and asked < 1:
+        raise UsageError(f"--workers must be 1 or more, not {asked}")
+    if asked is None and (count < FEW or not work.parallel):
+        return 1
+    return max(1, min(asked or cores(), count))
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _task(source: Path, target: Path, anew: bool) -> Task | None:
+    """What is to be done for a pair, None for nothing: without a manifest."""
+    return Task(source, target) if anew or not os.path.exists(target) else None
+
+
+def _told_task(source: Path, target: Path, anew: bool, known: Rows, unfinished: bool) -> Task | None:
+    """The same with what a manifest tells: an input that has changed since, or failed, is done again."""
+    if anew or not os.path.exists(target):
+        return Task(source, target)
+    row = known.get(os.path.abspath(source))
+    if row is None:
+        return Task(source, target, there=not unfinished)
+    if row.state == "failed":
+        return Task(source, target)
+    try:
+        size, modified = stamp(source)
+        same = (row.bytes, row.modified) == (size, modified) or (row.bytes == size and row.digest == digest(source))
+    except OSError:  # the work will say so
+        same = False
+    return None if same else Task(source, target)
+
+
+def _chunks(tasks: Iterator[Task]) -> Iterator[list[Task]]:
+    """What a process takes at once."""
+    chunk: list[Task] = []
+    size = names = 0
+    for task in tasks:
+        with contextlib.suppress(OSError):
+            size += os.stat(task.source).st_size
+        names += len(os.fsencode(task.source)) + len(os.fsencode(task.target))
+        chunk.append(task)
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES or names >= CHUNK_NAMES:
+            yield chunk
+            chunk, size, names = [], 0, 0
+    if chunk:
+        yield chunk
+
+
+def results(tasks: Iterator[Task], work: Work, told: bool, count: int) -> Generator[tuple[Task, Result], None, None]:
+    """Each task as it is done, in this process or in so many others."""
+    if count == 1:
+        here = Worker(work, told)
+        for number, chunk in enumerate(_chunks(tasks)):
+            if not number:
+                here.prepare()
+            for index, result in here(chunk):
+                yield chunk[index], result
+        return
+    from dagn_pre import pool
+
+    there = Worker(work, told, threads=max(1, cores() // count))
+    for task, result in pool.unordered(_chunks(tasks), there, count, say, lambda task: files.remove_temporary(task.target)):
+        if isinstance(result, pool.Lost):
+            failed = there.result(task.source, DagnPreError(f"{task.source}: {result.reason}"), 0.0)
+            yield task, failed
+        else:
+            yield task, result
+
+
+def say(text: str) -> None:
+    """What a process wrote to its stderr, beside the bar."""
+    tqdm.write(text, file=sys.stderr, end="")
+
+
+def _row(task: Task, result: Result, folder: Path) -> Row:
+    from dagn_pre.manifest import Row
+
+    done = result.done
+    return Row(
+        source=os.path.abspath(task.source),
+        output=task.target.relative_to(folder).as_posix() if done else None,
+        bytes=result.bytes,
+        digest=result.digest,
+        quality=done.quality if done else None,
+        quality_source=done.quality_source if done else None,
+        state=done.state if done else "failed",
+        reason=(done.untouched or done.reason) if done else result.failed,
+        milliseconds=result.milliseconds,
+        modified=result.modified,
+    )
 
 
 @contextlib.contextmanager

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+import textwrap
 from pathlib import Path
 
+from dagn_pre.cli import batch
 from dagn_pre.cli.extras import needed
 
 HELP = "Show format, size, subsampling, the quality that header and pixels tell, and, drawn, the features behind it."
@@ -19,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--side-weights", type=Path, metavar="F", help="weights of your own for the files' side information")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", action="store_true", help="print a JSON list, one object per file")
+    batch.add_workers(parser)
     parser.add_argument("--features", action="store_true", help="also draw both encoders' features of each file and its JPEG")
     parser.add_argument("--qf", type=int, default=10, help="of that JPEG, 1..100 (default: 10)")
     parser.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="for the drawings (default: here)")
@@ -26,31 +30,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dagn_pre import codec
-    from dagn_pre.cli import batch
     from dagn_pre.errors import UsageError, printable
-    from dagn_pre.images import Header, open_image, report_failure, search, told_with_examples
-    from dagn_pre.restorer import Restorer
-    from dagn_pre.side_information import adapter
+    from dagn_pre.images import told_with_examples
 
-    features = _drawing_room() if options.features else None
-    restorer = features.load(options.model, options.device) if features else Restorer(options.model, options.device)
-    known = restorer.adapters
-    if options.side_weights:
-        known = {(own := adapter.load(options.side_weights)).identity: own}
+    if options.features and (options.workers or 1) > 1:
+        raise UsageError("--features are drawn by one process: give it without --workers")
     codec.check_quality(options.qf)
-    found = [search(given) if given.is_dir() else None for given in options.files]
-    paths = [path for given, inside in zip(options.files, found) for path in (inside.paths if inside else [given])]
-    if not paths:
+    work = Inspecting(options.model, options.device, options.side_weights, options.features, options.qf, options.output)
+    if options.features:
+        work.prepare()  # says at once what is not installed
+    listing, left_out = batch.listed(options.files)
+    if not len(listing):
         raise UsageError(f"no images in {', '.join(map(str, options.files))}")
-    drawings = {path: options.output / f"{path.name}-features.png" for path in paths if features}  # a.jpg, a.png: one each
-    for path, drawing in drawings.items():
-        if (other := next(one for one in drawings if drawings[one] == drawing)) != path:
-            raise UsageError(f"{other} and {path} would both be drawn to {drawing}: give them in two calls")
+    if options.features:
+        _check_drawings(listing, work)
+    count = 1 if options.features else batch.processes(options.workers, len(listing), work)
+    failed, printed = False, 0
+    tasks = (batch.Task(source, source) for source, _ in listing)
+    with contextlib.closing(batch.results(tasks, work, False, count)) as results:
+        for task, result in results:
+            failed |= result.done is None
+            row = {"file": str(task.source), "error": result.failed} if result.done is None else result.done
+            if options.json:  # one by one, since they may be many
+                print(",\n" if printed else "[\n", textwrap.indent(json.dumps(row, indent=1), " "), sep="", end="")
+            elif result.done is not None:
+                print(printable(_line(row)))
+            printed += 1
+    if options.json:
+        print("\n]")
+    if left_out:
+        print(printable(told_with_examples("left out", left_out)), file=sys.stderr)
+    return 1 if failed else 0
 
-    def describe(path: Path) -> dict:
+
+class Inspecting(batch.Work):
+    """Describes files; its results are the rows."""
+
+    def __init__(
+        self, model: str, device: str, side_weights: Path | None, features: bool, qf: int, output: Path
+    ) -> None:
+        from dagn_pre.options import check_options
+
+        self.model, self.device, self.side_weights, self.features = model, device, side_weights, features
+        self.qf, self.output = qf, output
+        self.parallel = check_options(model=model, device=device).resolved_device().type == "cpu"
+
+    def prepare(self) -> None:
+        from dagn_pre.restorer import Restorer
+        from dagn_pre.side_information import adapter
+
+        self.room = _drawing_room() if self.features else None
+        self.restorer = self.room.load(self.model, self.device) if self.room else Restorer(self.model, self.device)
+        self.known = self.restorer.adapters
+        if self.side_weights:
+            own = adapter.load(self.side_weights)
+            self.known = {own.identity: own}
+
+    def drawing(self, path: Path) -> Path:
+        """Where its features are drawn: a.jpg and a.png have one each."""
+        return self.output / f"{path.name}-features.png"
+
+    def __call__(self, path: Path, _: Path) -> dict:
+        from dagn_pre.images import Header, open_image
+        from dagn_pre.side_information import adapter
+
         opened = open_image(path)
         info = Header.of(opened, str(path))
-        source = restorer.open(opened, str(path))
+        source = self.restorer.open(opened, str(path))
         distance = info.quality.distance if info.quality else None
         row = {
             "file": str(path),
@@ -62,35 +108,25 @@ def run(options: argparse.Namespace) -> int:
             "header_quality": info.quality.value if info.quality else None,
             "standard_tables": info.quality.standard if info.quality else None,
             "table_distance": round(distance, 3) if distance is not None else None,
-            "blind_quality": restorer.estimate_quality(source, blind=True).value,
-            "untouched": restorer.skipped(source),
-            "restored": restorer.restored_before(source),
-            "side_information": adapter.describe(opened, path, known),
+            "blind_quality": self.restorer.estimate_quality(source, blind=True).value,
+            "untouched": self.restorer.skipped(source),
+            "restored": self.restorer.restored_before(source),
+            "side_information": adapter.describe(opened, path, self.known),
         }
-        if features:
-            row["features"] = str(drawings[path])
-            features.draw(restorer, source, options.qf, drawings[path])
+        if self.room:
+            row["features"] = str(self.drawing(path))
+            self.room.draw(self.restorer, source, self.qf, self.drawing(path))
         return row
 
-    rows, failed = [], 0
-    for path in paths:
-        try:
-            with batch.told_warnings(path):
-                row = describe(path)
-        except UsageError:
-            raise
-        except Exception as error:  # whatever a decoder runs into
-            failed += 1
-            row = {"file": str(path), "error": report_failure(path, error)}
-        rows.append(row)
-        if not options.json and "error" not in row:
-            print(printable(_line(row)))
-    for inside in found:
-        if inside and inside.left_out:
-            print(printable(told_with_examples("left out", inside.left_out)), file=sys.stderr)
-    if options.json:
-        print(json.dumps(rows, indent=1))
-    return 1 if failed else 0
+
+def _check_drawings(listing: batch.Listing, work: Inspecting) -> None:
+    """See that no two files are drawn to one place; raises UsageError."""
+    from dagn_pre.errors import UsageError
+
+    owners: dict[Path, Path] = {}
+    for path, _ in listing:
+        if (other := owners.setdefault(work.drawing(path), path)) != path:
+            raise UsageError(f"{other} and {path} would both be drawn to {work.drawing(path)}: give them in two calls")
 
 
 def _drawing_room():

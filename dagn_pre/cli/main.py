@@ -1,4 +1,5 @@
-"""Entry point of ``dagn-pre``: subcommands, errors, exit status (0 fine, 1 failed work, 2 wrong usage)."""
+"""Entry point of ``dagn-pre``: subcommands, errors, exit status (0 fine, 1 failed work, 2 wrong usage, 130 Ctrl-C, 143
+SIGTERM)."""
 
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ COMMANDS = (
     "bench grey",
     "bench recompressed",
     "bench rate-distortion",
+    "bench scale",
     "bench train",
     "evaluate",
     "models",
@@ -82,15 +84,19 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(printable(f"dagn-pre {options.command}: {error}"), file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         print(f"dagn-pre {options.command}: interrupted; what was finished is kept", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT)
 
 
 def _show_commands(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """A command that does nothing without a further word: says which there are; returns 2."""
     parser.print_help()
     return 2
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come."""
 
 
 @contextlib.contextmanager
@@ -100,7 +106,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
     def interrupt(number: int, frame: object) -> None:
         if os.getpid() == process:
-            raise KeyboardInterrupt
+            raise Terminated
         os._exit(128 + number)  # a forked worker, which inherits this
 
     try:

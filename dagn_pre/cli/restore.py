@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dagn_pre.cli import batch
+from dagn_pre.cli import batch, cluster
 from dagn_pre.cli.arguments import max_quality
 from dagn_pre.defaults import LOSSLESS_MODES, MAX_QUALITY, RESTORE_LOSSLESS
+from dagn_pre.errors import ImageError, ImageWarning, UsageError
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile as Image
+
+    from dagn_pre.restorer import Outcome, Restorer
+    from dagn_pre.sources import Source
 
 HELP = "Remove JPEG artifacts from images."
 EXAMPLE = "dagn-pre restore photos/ restored/ --max-quality 80"
+# Of the images that are restored in one call: on a CPU larger batches than this win nothing (docs/scale.md).
+CPU_PIXELS = 256 * 1024
+GPU_PIXELS = 1024 * 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    batch.add_arguments(parser)
+    batch.add_arguments(parser, "manifest")
     who = parser.add_mutually_exclusive_group()
     who.add_argument(
         "--for",
@@ -63,48 +77,133 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tile", type=int, help="side of the tiles; 0 never tiles; default: tiles large images")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     parser.add_argument("--engine", default="torch", help="what computes it: torch, openvino, onnxruntime, or auto")
-    parser.add_argument("--format", default="png", choices=("png", "webp", "tiff", "jpg"), help="of outputs in a folder")
+    parser.add_argument(
+        "--format",
+        default="png",
+        choices=("png", "webp", "tiff", "jpg", "same"),
+        help="of outputs in a folder; same, on a cluster: the input's name and format, so that annotations find it",
+    )
+    cluster.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from dagn_pre import images, models
-    from dagn_pre.errors import ImageError, ImageWarning
-    from dagn_pre.metadata import Metadata, is_marked, orientation
-    from dagn_pre.restorer import Restorer
-    from dagn_pre.side_information import adapter
+    from dagn_pre.options import DECISIVE
 
+    options.model = options.model or models.FOR[options.viewer]
+    options.side_information = str(options.side_weights) if options.side_weights else not options.no_side_information
+    decisive = {name: getattr(options, name) for name in DECISIVE}
+    settings = decisive | {"device": options.device, "engine": options.engine}
+    if options.cluster is not None:
+        return cluster.restore(options, settings)
+    cluster.check_unused(options)
     name = batch.exchanged(f".{options.format}", options.full_names)
     planned = batch.plan(options.sources, options.target, name, images.WRITABLE_SUFFIXES)
-    options.model = options.model or models.FOR[options.viewer]
-    names = (
-        "model", "device", "max_quality", "restore_lossless", "strength", "tile", "dtype", "engine", "strict", "assume_tables",
-        "strict_files", "again",
-    )  # fmt: skip
-    side = options.side_weights or not options.no_side_information
-    settings = {name: getattr(options, name) for name in names}
-    restorer = Restorer(**settings, assume_quality=options.assume_quality, side_information=side)
+    work = Restoring(settings)
+    # Where and how it is computed moves roundings alone, and weights are known by their content.
+    written = {"command": "restore", "format": options.format, **decisive, "model": models.fingerprint(options.model)}
+    return batch.run(planned, work, options.overwrite, written, options.workers)
 
-    def work(source: Path, target: Path) -> batch.Done:
-        image = images.open_image(source)
-        image.filename = str(source)  # errors name it
-        outcome: Any = restorer.restore(image)  # whose image is one of PIL's, too
+
+class Restoring(batch.Work):
+    """Restores files; the options travel to processes, where the restorer is made.
+
+    Args:
+        settings: of a :class:`dagn_pre.Restorer`.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        from dagn_pre.options import check_options
+
+        self.options = check_options(**settings)
+        device = self.options.resolved_device()
+        # What one call of the networks takes.
+        self.pixels = GPU_PIXELS if device.type == "cuda" else CPU_PIXELS
+        self.parallel = device.type == "cpu"
+        self.restorer: Restorer | None = None
+
+    def prepare(self) -> None:
+        from dagn_pre.restorer import Restorer
+
+        self.restorer = Restorer(**asdict(self.options))
+
+    def each(self, pairs: Sequence[batch.Pair]) -> Iterator[list[tuple[int, batch.Done | Exception]]]:
+        """Images of one padded size together, as long as they are small."""
+        from dagn_pre import images
+        from dagn_pre.options import STRIDE
+
+        waiting: defaultdict[tuple[int, int], dict[int, Image]] = defaultdict(dict)
+        for index, (source, _) in enumerate(pairs):
+            try:
+                opened = images.open_image(source)
+            except Exception as error:  # whatever a decoder runs into
+                yield [(index, error)]
+                continue
+            opened.filename = str(source)  # errors name it
+            size = -(-opened.height // STRIDE), -(-opened.width // STRIDE)
+            group = waiting[size]
+            group[index] = opened
+            if (len(group) + 1) * size[0] * size[1] * STRIDE**2 > self.pixels:
+                yield self._together(pairs, waiting.pop(size))
+        for group in waiting.values():
+            yield self._together(pairs, group)
+
+    def _together(self, pairs: Sequence[batch.Pair], group: dict[int, Image]) -> list[tuple[int, batch.Done | Exception]]:
+        """Restore opened images of one padded size, and write them."""
+        from dagn_pre.restored_files import outcomes
+
+        assert self.restorer is not None  # once it is prepared
+        ended: dict[int, batch.Done | Exception] = {}
+        decoded: dict[int, Source] = {}
+        for index, image in group.items():
+            name = pairs[index][0]
+            try:
+                with batch.told_warnings(name):
+                    decoded[index] = self.restorer.open(image, str(name))
+            except UsageError:
+                raise
+            except Exception as error:  # whatever a decoder runs into
+                ended[index] = error
+        for index, outcome in zip(decoded, outcomes(self.restorer, list(decoded.values()))):
+            if isinstance(outcome, Exception):
+                ended[index] = outcome
+                continue
+            try:
+                with batch.told_warnings(pairs[index][0]):
+                    ended[index] = self._write(decoded[index], outcome, pairs[index][1])
+            except UsageError:
+                raise
+            except Exception as error:  # whatever a writer runs into
+                ended[index] = error
+        return list(ended.items())
+
+    def _write(self, source: Source, outcome: Outcome, target: Path) -> batch.Done:
+        from dagn_pre import images
+        from dagn_pre.restored_files import rebuilt
+        from dagn_pre.side_information import adapter
+
+        assert source.opened is not None  # as of every file
         for note in outcome.notes:
             warnings.warn(note, ImageWarning, stacklevel=1)
-        restored, before = outcome.image, False
-        if not outcome.restored:  # write the kind that a restored one would have
-            pixels = images.Pixels.of(image, str(source))
-            restored, before = pixels.rebuild(pixels.rgb), is_marked(image, pixels.rgb)
-        if "A" in restored.mode and images.FORMATS[target.suffix.lower()] in images.OPAQUE:
-            raise ImageError(f"{source}: has an alpha channel, which {target.suffix} cannot hold; choose another format")
-        upright = images.turned(restored, orientation(image))
-        lost = images.save(upright, target, Metadata.of(image).upright(), mark=outcome.restored or before)
-        if before:
-            return batch.Done("written as they are (restored before; --again to restore again)", lost)
+        picture, metadata, mark = rebuilt(source, outcome, target)
+        lost = images.save(picture, target, metadata, mark)
+        value, told = (outcome.quality.value, outcome.quality.source) if outcome.quality else (None, None)
+        done = partial(batch.Done, lost=lost, quality=value, quality_source=told)
+        if source.marked and not outcome.restored:
+            words = "restored before; --again to restore again"
+            return done(f"written as they are ({words})", state="untouched", reason="restored before")
         if not outcome.restored:
-            return batch.Done("written as they are", lost, outcome.reason)
+            return done("written as they are", untouched=outcome.reason, state="untouched")
         if outcome.side is not None:
-            return batch.Done("written with side information", lost)
-        left = not options.no_side_information and adapter.carries(image)
-        return batch.Done("written without the side information it has" if left else "written", lost)
+            return done("written with side information")
+        left = self.options.side_information is not False and adapter.carries(source.opened)
+        return done("written without the side information it has" if left else "written")
 
-    return batch.run(planned, work, options.overwrite)
+    def found(self, target: Path) -> batch.Done:
+        from dagn_pre.sources import Source
+
+        try:
+            marked = Source.of(target).marked
+        except ImageError:  # somebody else's file
+            marked = False
+        return batch.Done(state="restored" if marked else "untouched", reason="its output was there already")

@@ -12,7 +12,7 @@ EXAMPLE = "dagn-pre strip photos/ plain/"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    batch.add_arguments(parser, new_suffix=False)
+    batch.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:

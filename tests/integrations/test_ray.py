@@ -1,0 +1,326 @@
+"""Ray: a cluster of three nodes as processes and a bucket over HTTP. Whatever dies, each input has one output or a row."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import fsspec
+import kill_cluster
+import numpy as np
+import pytest
+import ray
+from local_s3 import LocalS3
+from PIL import Image
+
+import dagn_pre.integrations.ray as integration
+from dagn_pre import Restorer
+from dagn_pre.benchmarks.restoration.ray_overhead import ray_overhead, table
+from dagn_pre.cli.main import main
+from dagn_pre.errors import UsageError
+from dagn_pre.integrations.ray import Ledger, RestoreActor, restore_dataset
+from dagn_pre.manifest import FOLDER, Manifest
+from tests.support import BLOCK_HOSTS, photograph, python
+
+OPTIONS = {"model": "dagn-xs", "device": "cpu", "dtype": "float32"}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def s3():
+    with LocalS3() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    # Workers import this checkout, and set torch to one thread.
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", paths)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        running = kill_cluster.start_cluster(3)
+        yield running
+        ray.shutdown()
+        running.shutdown()
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory, s3, cluster):
+    return kill_cluster.Scene(tmp_path_factory.mktemp("scene"), s3, cluster, 14, seed=3)
+
+
+def jpeg(seed: int, quality: int = 20, size: int = 32) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(photograph(size, 48, seed)).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def folder_of(path: Path, count: int) -> Path:
+    path.mkdir(parents=True)
+    for i in range(count):
+        (path / f"{i}.jpg").write_bytes(jpeg(i))
+    return path
+
+
+@pytest.fixture(scope="module")
+def restorer():
+    return Restorer(**OPTIONS)
+
+
+def check_outputs(source: Path, target: Path, restorer: Restorer, failed: tuple[str, ...] = ()) -> dict[str, str | None]:
+    """Each input has its one output or its failed row, and there is nothing else; the reasons by name."""
+    rows = {Path(row.source).name: row for row in Manifest.at(target).latest()}
+    names = sorted(path.name for path in source.iterdir())
+    assert sorted(rows) == names
+    expected = {Path(name).with_suffix(".png").name: restorer(str(source / name)) for name in names if name not in failed}
+    assert {path.name for path in target.iterdir()} == set(expected) | {FOLDER}
+    for name, pixels in expected.items():
+        assert np.array_equal(np.asarray(Image.open(target / name)), pixels)
+    assert {name for name, row in rows.items() if row.state == "failed"} == set(failed)
+    return {name: row.reason for name, row in rows.items()}
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_when_workers_nodes_the_driver_or_the_bucket_fail(scene, capsys):
+    """A share of tools/kill_cluster.py, which checks every output and row itself."""
+    told: list[str] = []
+    counts = kill_cluster.rounds(scene, ["worker", "node", "driver", "bucket"], told.append)
+    assert counts["kills"] == 4 and counts["commands"] >= 2, told
+    assert counts["restored"] + counts["untouched"] + counts["failed"] == 15 * counts["rounds"]
+    target = f"s3://target-{scene.rounds}/restored"
+    with scene.start(target, "--workers", "1") as again:
+        assert again.wait(kill_cluster.PATIENCE) == 1  # the file that is no image
+    assert f"{15 - 1 + 1} done before" in scene.log(), scene.log()
+    scene.verify(target)
+    with pytest.raises(SystemExit) as ended:
+        main(["restore", "--report", target])
+    assert ended.value.code is None and "15 inputs" in capsys.readouterr().out
+    with scene.start(target, "--workers", "1", "--max-quality", "50") as other:
+        assert other.wait(kill_cluster.PATIENCE) == 2
+    assert "max_quality 85, not 50: give another folder, or --overwrite" in scene.log()
+
+
+def poison() -> None:
+    """Runs in each worker as it starts: images of these names hang, or end their process as a decoder's bug does."""
+    import dagn_pre.integrations.ray as module
+
+    healthy = module.restore_files
+
+    def restore_files(restorer, inputs, keep_untouched=False):
+        for one in inputs:
+            if one.name.endswith("/1.jpg"):
+                time.sleep(100)
+            if one.name.endswith("/2.jpg"):
+                os._exit(139)
+        return healthy(restorer, inputs, keep_untouched)
+
+    module.restore_files = restore_files
+
+
+@pytest.mark.slow
+def test_images_that_hang_or_kill_are_rows(tmp_path, cluster, restorer, monkeypatch):
+    monkeypatch.setattr(integration, "DEATHS", 1)  # each takes a worker to start
+    source = folder_of(tmp_path / "in", 4)
+    ray.cloudpickle.register_pickle_by_value(__import__(__name__))
+    ray.init(cluster.address, log_to_driver=False, runtime_env={"worker_process_setup_hook": poison})
+    try:
+        done = restore_dataset(source, tmp_path / "out", block=4, workers=1, item_timeout=2, **OPTIONS)
+    finally:
+        ray.shutdown()
+    assert done.states == {"restored": 2, "failed": 2}
+    reasons = check_outputs(source, tmp_path / "out", restorer, ("1.jpg", "2.jpg"))
+    assert "took longer than 2 s" in reasons["1.jpg"] and "its worker died while restoring it, 1 times" in reasons["2.jpg"]
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_and_room_completes_it(tmp_path, cluster, restorer, full_disk):
+    source = folder_of(tmp_path / "in", 10)
+    arguments = ["restore", str(source), str(full_disk.path / "out"), "--cluster", cluster.address, "--block", "2"]
+    arguments += ["--workers", "1"] + [text for name, value in OPTIONS.items() for text in (f"--{name}", value)]
+    assert main(arguments) == 1
+    assert len(list((full_disk.path / "out").glob("*.png"))) < 10
+    for path in (full_disk.path / "out").glob("*.png"):
+        assert np.array_equal(np.asarray(Image.open(path)), restorer(str(source / f"{path.stem}.jpg")))  # whole
+    full_disk.make_room()
+    assert main(arguments) == 0
+    check_outputs(source, full_disk.path / "out", restorer)
+
+
+class Disk:
+    """A file system in memory of so many bytes."""
+
+    def __init__(self, path: Path, size: str) -> None:
+        self.path = path
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=True)
+
+    def make_room(self) -> None:
+        subprocess.run(["mount", "-o", "remount,size=10m", str(self.path)], check=True)
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """Takes root, as CI has it."""
+    (tmp_path / "disk").mkdir()
+    disk = Disk(tmp_path / "disk", "40k")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk.path)], check=True)
+
+
+@pytest.mark.slow
+def test_the_actor_in_a_pipeline_of_ones_own(tmp_path, cluster, restorer):
+    source = folder_of(tmp_path / "in", 5)
+    (source / "3.jpg").write_bytes(jpeg(3, size=48))
+    (source / "bad.jpg").write_bytes(b"no image")
+    ray.init(cluster.address, log_to_driver=False)
+    try:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        files = ray.data.read_binary_files(str(source), include_paths=True)
+        here = {"model": "dagn-xs", "dtype": "float32"}  # the device of an actor without a GPU
+        actor = {"fn_constructor_kwargs": here, "compute": ray.data.ActorPoolStrategy(size=1), "batch_size": 4}
+        rows = {Path(row["path"]).name: row for row in files.map_batches(RestoreActor, **actor).take_all()}
+    finally:
+        ray.shutdown()
+    assert rows["bad.jpg"]["dagn_state"] == "failed" and "bad.jpg" in rows["bad.jpg"]["dagn_reason"]
+    for i in range(5):
+        row = rows[f"{i}.jpg"]
+        assert np.array_equal(row["image"], restorer(str(source / f"{i}.jpg"))) and row["dagn_restored"]
+        assert (row["dagn_quality"], row["dagn_quality_source"], row["dagn_reason"]) == (20, "header", "")
+
+
+@pytest.mark.slow
+def test_the_overhead_is_measured_against_the_same_calls_in_this_process(cluster):
+    (found,) = ray_overhead(cluster.address, blocks=(2,), count=3)
+    assert found.block == 2 and found.alone > 0 and found.overhead == found.cluster - found.alone
+    assert table([found])[0] == ["2", f"{found.cluster:.2f}", f"{found.alone:.2f}", f"{found.overhead:.2f}"]
+
+
+# -- without a cluster -------------------------------------------------------------------------------------------------------
+
+
+def test_columns_in_and_out(restorer):
+    rgb, good = photograph(32, 48, 1), jpeg(2, quality=95)
+    actor = RestoreActor(**OPTIONS)
+    told = actor({"image": [rgb, rgb], "quality": np.array([20, np.nan]), "path": ["a", "b"], "label": [1, 2]})
+    assert np.array_equal(told["image"][0], restorer(rgb, known_quality=20)) and told["label"] == [1, 2]
+    assert list(told["dagn_state"]) == ["restored", "untouched"] and told["image"][1] is not None
+    assert list(told["dagn_quality"]) == [20, 0] and list(told["dagn_quality_source"]) == ["given", ""]
+
+    data = jpeg(1)
+    told = RestoreActor(format="png", **OPTIONS)({"bytes": [data, good, b"junk", None]})
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(told["bytes"][0]))), restorer(data))
+    assert list(told["dagn_state"]) == ["restored", "untouched", "failed", "failed"] and told["bytes"][2] == b"junk"
+    assert "image 2: not an image" in told["dagn_reason"][2] and "image 3: the file is empty" in told["dagn_reason"][3]
+
+    told = RestoreActor(format="same", **OPTIONS)({"bytes": [data, good]})
+    assert Image.open(io.BytesIO(told["bytes"][0])).format == "JPEG" and told["bytes"][1] == good
+
+    missing = {"bytes": None, "path": "/missing.jpg"}
+    told = actor({"image": [{"bytes": data, "path": "x.jpg"}, {"bytes": b"junk", "path": "y.jpg"}, missing]})
+    assert np.array_equal(told["image"][0], restorer(data)) and told["image"][1].shape == told["image"][2].shape == (0, 0, 3)
+    assert "y.jpg: not an image" in told["dagn_reason"][1]
+    assert told["dagn_reason"][2] == "/missing.jpg: No such file or directory"
+    with pytest.raises(UsageError, match="no column 'image' with images; there are x: name it by column="):
+        actor({"x": [rgb]})
+    with pytest.raises(UsageError, match="format must be"):
+        RestoreActor(format="gif")
+    with pytest.raises(UsageError, match="strenght"):
+        RestoreActor(strenght=1)
+
+
+def test_an_image_is_blamed_after_its_workers_died_alone_with_it():
+    ledger = Ledger(deaths=2)
+    assert ledger.begin(1) == 1 and ledger.begin(1) == 2  # died in a batch: nobody is to blame
+    assert ledger.at(1, "a") is None and ledger.at(1, "b") is None
+    assert ledger.begin(1) == 3 and ledger.at(1, "a") is None and ledger.at(1, "b") is None
+    assert ledger.begin(1) == 4 and ledger.at(1, "a") is None
+    assert "b: its worker died while restoring it, 1 times" == ledger.at(1, "b")
+    assert ledger.at(1, "c") is None
+    ledger.too_long(1, "c", 2.5)
+    assert ledger.begin(1) == 5 and ledger.at(1, "c") == "c: took longer than 2.5 s"
+    ledger.end(1)
+    assert ledger.begin(2) == 1
+
+
+# -- bad input -----------------------------------------------------------------------------------------------------------------
+
+
+def told(capsys, *arguments: object, status: int) -> str:
+    assert main(["restore", *map(str, arguments)]) == status
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_places_that_do_not_exist(tmp_path, s3, capsys, monkeypatch):
+    monkeypatch.setattr(integration, "connected", lambda cluster: pytest.fail("before a cluster is asked"))
+    source = folder_of(tmp_path / "in", 1)
+    to = ["--cluster", "auto"]
+    assert "s3://nowhere/x: no such file, folder or bucket" in told(capsys, "s3://nowhere/x", tmp_path / "out", *to, status=2)
+    assert "missing: no such file" in told(capsys, tmp_path / "missing", tmp_path / "out", *to, status=2)
+    assert "nonsense" in told(capsys, "nonsense://x", tmp_path / "out", *to, status=2)
+    assert "input and output are the same" in told(capsys, source, source, *to, status=2)
+    assert "is a file; give a folder" in told(capsys, source, source / "0.jpg", *to, status=2)
+    assert "memory of one process" in told(capsys, source, "memory://x", *to, status=2)
+    fsspec.filesystem("s3").mkdir("locked")
+    with s3.breaking(s3.denied):
+        assert "no rights" in told(capsys, "s3://locked/x", tmp_path / "out", *to, status=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bucket_to_write_to_that_does_not_exist(tmp_path, s3, capsys, cluster):
+    source = folder_of(tmp_path / "in", 1)
+    line = told(capsys, source, "s3://nowhere/x", "--cluster", cluster.address, status=2)
+    assert "s3://nowhere/x: no such bucket; make it first" in line
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/else.txt").write_text("")
+    line = told(capsys, source, tmp_path / "out", "--cluster", cluster.address, status=2)
+    assert "holds files, and no manifest of an earlier run; give an empty folder, or --overwrite" in line
+    (source / "0.png").write_bytes(b"")
+    line = told(capsys, source, tmp_path / "new", "--cluster", cluster.address, status=2)
+    assert "would both be written to 0.png: rename one, or give --full-names" in line
+    assert not list((tmp_path / "new").glob("*.png"))
+
+
+def test_an_address_where_no_cluster_is(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    source, address = folder_of(tmp_path / "in", 1), f"127.0.0.1:{closed_port()}"
+    for given in (address, f"ray://{address}", "nonsense"):
+        line = told(capsys, source, tmp_path / "out", "--cluster", given, status=2)
+        assert f"{given}: no cluster of Ray there" in line and "--cluster local" in line
+
+
+def test_what_belongs_to_clusters_alone(tmp_path, capsys):
+    source = folder_of(tmp_path / "in", 1)
+    assert "--block is for clusters" in told(capsys, source, tmp_path / "out", "--block", "3", status=2)
+    assert "--format same is for clusters" in told(capsys, source, tmp_path / "out", "--format", "same", status=2)
+    assert "goes to storage with --cluster" in told(capsys, "s3://bucket/x", tmp_path / "out", status=2)
+    assert main(["compress", "s3://bucket/x", str(tmp_path / "out"), "--qf", "20"]) == 2
+    assert "takes one SRC, not 2" in told(capsys, source, source, tmp_path / "out", "--cluster", "local", status=2)
+    assert "block must be above 0" in told(capsys, source, tmp_path / "out", "--cluster", "local", "--block", "0", status=2)
+    assert "a column is of Parquet" in told(capsys, source, tmp_path / "out", "--cluster", "local", "--column", "x", status=2)
+
+
+def test_missing_extras_are_named(tmp_path):
+    block = BLOCK_HOSTS.replace("sorted(", "(").replace("in [", "in ['ray', 's3fs', ")
+    code = block + (
+        "from dagn_pre.cli.main import main\n"
+        "from dagn_pre.storage import Store\n"
+        "print(main(['restore', '.', 'out', '--cluster', 'local']))\n"
+        "try:\n    Store('s3://bucket/x')\nexcept Exception as error:\n    print(error)\n"
+    )
+    printed = python(code.replace("import sys\n", "import sys\nsys.stderr = sys.stdout\n", 1), cwd=tmp_path)
+    assert 'pip install "dagn-pre[ray]"' in printed and 'pip install "dagn-pre[s3]"' in printed and "\n1\n" in printed
+
+
+def test_threads_that_hang_do_not_outlive_the_test():
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
