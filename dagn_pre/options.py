@@ -60,7 +60,7 @@ class Options:
         assume_quality: 1..100, the QF of every image, set by hand: its compression-sensitive vector is replaced by that QF's
             mean over the training set, so that lower corrects more. For images that were compressed more than once, or resized
             since: their headers lie, and so may their pixels. Nothing is skipped then, whatever ``max_quality``, header or
-            ``known_quality`` say.
+            ``quality`` say.
         strict: refuse an image of a QF that no model was trained for, where there is one model per QF; otherwise the nearest
             is taken, with a warning.
         assume_tables: for models that need quantisation tables, or the QF: take IJG's standard ones for the QF that dagn-s

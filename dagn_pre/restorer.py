@@ -141,7 +141,7 @@ class Restorer:
     def __call__(
         self,
         image: ImageLike | Images,
-        known_quality: Hint | Sequence[Hint] = None,
+        quality: Hint | Sequence[Hint] = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
         name: str | None = None,
@@ -155,7 +155,7 @@ class Restorer:
                 to be looked up in a cache, and where nothing tells whether they were a JPEG), or a list or tuple of these
                 (gives a list; images of equal padded size share a batch). An image that is skipped comes back as the same
                 object. Which kinds of images work: :mod:`dagn_pre.images`.
-            known_quality: what the caller knows of the QF, 1..100, one for all or one per image; None: the file's header
+            quality: what the caller knows of the QF, 1..100, one for all or one per image; None: the file's header
                 tells, else P_qf's blind estimate. It decides whether the image is skipped (``max_quality``), which ``strength``
                 is taken where that is by QF, and which model where there is one per QF.
             channel_order: "rgb" or "bgr", of arrays and tensors only.
@@ -168,7 +168,7 @@ class Restorer:
             UsageError: ``data`` for anything but one array or tensor, ``name`` for a list, a quality outside 1..100, another
                 channel order, quality hints that do not match the list; CUDA in a forked process.
         """
-        outcomes = self._each(image, known_quality, channel_order, data, name)
+        outcomes = self._each(image, quality, channel_order, data, name)
         for note in dict.fromkeys(note for one in outcomes for note in one.notes):
             warnings.warn(note, ImageWarning, stacklevel=2)
         images = [one.image for one in outcomes]
@@ -178,7 +178,7 @@ class Restorer:
     def restore(
         self,
         image: ImageLike,
-        known_quality: Hint = None,
+        quality: Hint = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
         name: str | None = None,
@@ -188,7 +188,7 @@ class Restorer:
     def restore(
         self,
         image: Images,
-        known_quality: Hint | Sequence[Hint] = None,
+        quality: Hint | Sequence[Hint] = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
         name: str | None = None,
@@ -197,19 +197,19 @@ class Restorer:
     def restore(
         self,
         image: ImageLike | Images,
-        known_quality: Hint | Sequence[Hint] = None,
+        quality: Hint | Sequence[Hint] = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
         name: str | None = None,
     ) -> Outcome | list[Outcome]:
         """:meth:`__call__`, with what became of each image; without warnings, which are in the outcomes' notes."""
-        outcomes = self._each(image, known_quality, channel_order, data, name)
+        outcomes = self._each(image, quality, channel_order, data, name)
         return outcomes if isinstance(image, (list, tuple)) else outcomes[0]
 
     def _each(
         self,
         image: ImageLike | Images,
-        known_quality: Hint | Sequence[Hint],
+        quality: Hint | Sequence[Hint],
         channel_order: str,
         data: bytes | None,
         name: str | None,
@@ -218,9 +218,9 @@ class Restorer:
         if several and name is not None:
             raise UsageError("name is of one image, and a list of images was given")
         given: list[ImageLike] = list(image) if isinstance(image, (list, tuple)) else [image]
-        hints: list[Any] = [known_quality] * len(given)  # each is checked when its image is opened
-        if several and isinstance(known_quality, (list, tuple)):
-            hints = list(known_quality)
+        hints: list[Any] = [quality] * len(given)  # each is checked when its image is opened
+        if several and isinstance(quality, (list, tuple)):
+            hints = list(quality)
         if len(hints) != len(given):
             raise UsageError(f"{len(hints)} quality hints were given for {len(given)} images")
         if several and data is not None:
@@ -232,7 +232,7 @@ class Restorer:
     def plan(
         self,
         image: ImageLike,
-        known_quality: Hint = None,
+        quality: Hint = None,
         channel_order: str = "rgb",
         data: bytes | None = None,
         name: str | None = None,
@@ -242,7 +242,7 @@ class Restorer:
         Raises:
             ImageError, UsageError: as :meth:`__call__`.
         """
-        return self._planned(self._open(image, known_quality, channel_order, data, name)).plan
+        return self._planned(self._open(image, quality, channel_order, data, name)).plan
 
     def estimate_quality(self, image: ImageLike | Source, blind: bool = False, channel_order: str = "rgb") -> Quality:
         """QF from a JPEG's header, else (or with ``blind``) as P_qf estimates it from the pixels.

@@ -40,7 +40,7 @@ def images() -> list[np.ndarray]:
 
 
 def restored(images, **options) -> list[np.ndarray]:
-    return Restorer(device="cpu", max_quality=None, **options)(images, known_quality=10)
+    return Restorer(device="cpu", max_quality=None, **options)(images, quality=10)
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
@@ -150,10 +150,10 @@ import multiprocessing, numpy, sys
 from dagn_pre import Restorer
 from dagn_pre.errors import UsageError
 restorer, image = Restorer(sys.argv[1], "cpu", engine="openvino", max_quality=None), numpy.zeros((32, 32, 3), numpy.uint8)
-restorer(image, known_quality=10)
+restorer(image, quality=10)
 def child(answers):
     try:
-        restorer(image, known_quality=10)
+        restorer(image, quality=10)
     except UsageError as error:
         answers.put(str(error))
 if __name__ == "__main__":

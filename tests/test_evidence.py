@@ -110,7 +110,7 @@ def test_a_restorer_asks_where_nothing_else_tells(tiny_weights):
 def test_what_is_known_to_be_a_jpeg_is_restored_whatever_the_pixels_show(tiny_weights, mode):
     never = textured(64, 96)
     restorer = Restorer(tiny_weights, "cpu", restore_lossless=mode)
-    assert restorer.restore(never, known_quality=30).restored
+    assert restorer.restore(never, quality=30).restored
     assert restorer.restore(codec.encode(np.full((64, 64, 3), 9, np.uint8), 30)).restored  # by its header
     assert restorer.restore(never, data=codec.encode(never, 30)).restored
     everything = Restorer(tiny_weights, "cpu", restore_lossless=mode, max_quality=None).restore(never)

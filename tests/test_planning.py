@@ -36,7 +36,7 @@ def test_skipping_has_a_reason(lazy, tmp_path):
     cases = [
         (dict(max_quality=30), dict(image=JPEG), "its QF is 30, and max_quality 30"),
         (dict(max_quality=31), dict(image=JPEG), None),
-        (dict(max_quality=31), dict(image=JPEG, known_quality=31), "its QF is 31, and max_quality 31"),
+        (dict(max_quality=31), dict(image=JPEG, quality=31), "its QF is 31, and max_quality 31"),
         (dict(max_quality=30), dict(image=PIXELS), None),
         (dict(max_quality=30), dict(image=PIXELS, data=JPEG), "its QF is 30, and max_quality 30"),
         (dict(max_quality=30), dict(image=PIXELS[:40], data=JPEG), None),  # not that file's pixels
@@ -44,14 +44,14 @@ def test_skipping_has_a_reason(lazy, tmp_path):
         (dict(strength=0), dict(image=JPEG), "strength is 0"),
         (dict(max_quality=None), dict(image=marked), "dagn-pre has restored it before"),
         (dict(max_quality=None), dict(image=IMAGE, data=marked), "dagn-pre has restored it before"),
-        (dict(max_quality=None), dict(image=IMAGE, data=marked, known_quality=10), "dagn-pre has restored it before"),
+        (dict(max_quality=None), dict(image=IMAGE, data=marked, quality=10), "dagn-pre has restored it before"),
         (dict(max_quality=None), dict(image=IMAGE[::-1].copy(), data=marked), None),
-        (dict(max_quality=None), dict(image=IMAGE, known_quality=RESTORED), "dagn-pre has restored it before"),
+        (dict(max_quality=None), dict(image=IMAGE, quality=RESTORED), "dagn-pre has restored it before"),
         (dict(max_quality=None, again=True), dict(image=marked), None),
         (dict(again=True), dict(image=marked_jpeg), "its QF is 95, and max_quality 85"),
         (dict(again=True), dict(image=codec.decode(marked_jpeg), data=marked_jpeg), "its QF is 95, and max_quality 85"),
-        (dict(again=True), dict(image=IMAGE, known_quality=RESTORED), "no 8x8 grid in the pixels"),
-        (dict(again=True, restore_lossless="always"), dict(image=IMAGE, known_quality=RESTORED), None),
+        (dict(again=True), dict(image=IMAGE, quality=RESTORED), "no 8x8 grid in the pixels"),
+        (dict(again=True, restore_lossless="always"), dict(image=IMAGE, quality=RESTORED), None),
     ]
     for options, call, reason in cases:
         plan = lazy(**options).plan(**call)
@@ -73,7 +73,7 @@ def test_one_key_for_one_result_whatever_it_comes_as(lazy, tmp_path):
         dict(image=tensor.flip(0), data=JPEG, channel_order="bgr"),
     ]
     keys = {restorer.plan(**way).key for way in ways}
-    others = [restorer.plan(PIXELS).key, restorer.plan(PIXELS, known_quality=40).key, lazy(strength=0.5).plan(JPEG).key]
+    others = [restorer.plan(PIXELS).key, restorer.plan(PIXELS, quality=40).key, lazy(strength=0.5).plan(JPEG).key]
     assert len(keys) == 1 and len(keys | set(others)) == 4
     assert lazy(strict_files=True, cache_size="1GB").plan(JPEG).key in keys
 
@@ -121,7 +121,7 @@ def test_every_way_in_is_read_from_the_cache(tiny_weights, tmp_path, monkeypatch
     options = dict(model=tiny_weights, device="cpu", max_quality=None)
     tensor = torch.from_numpy(PIXELS.copy()).permute(2, 0, 1)
     plain = Restorer(**options)
-    known = dict(known_quality=plain.estimate_quality(JPEG))
+    known = dict(quality=plain.estimate_quality(JPEG))
     expected = [plain(one, **known) for one in (JPEG, PIXELS, tensor, Image.fromarray(PIXELS))]
     cached = Restorer(**options, cache_dir=tmp_path / "cache")
     cached(JPEG, **known)
@@ -139,11 +139,11 @@ def test_every_way_in_is_read_from_the_cache(tiny_weights, tmp_path, monkeypatch
 def test_a_list_takes_what_is_there_and_restores_the_rest(tiny_weights, tmp_path):
     restorer = Restorer(tiny_weights, "cpu", max_quality=50, cache_dir=tmp_path / "cache")
     first, second = photograph(40, 56, 1), photograph(40, 56, 2)
-    restorer(first, known_quality=20)
-    outcomes = restorer.restore([first, second, second], known_quality=[20, 20, 60])
+    restorer(first, quality=20)
+    outcomes = restorer.restore([first, second, second], quality=[20, 20, 60])
     assert [(one.cached, one.restored) for one in outcomes] == [(True, True), (False, True), (False, False)]
     assert outcomes[2].image is second
-    assert [one.cached for one in restorer.restore([first, second], known_quality=20)] == [True, True]
+    assert [one.cached for one in restorer.restore([first, second], quality=20)] == [True, True]
     assert sorted(entry.kind for entry in Cache(tmp_path / "cache").entries()) == ["png", "png"]
 
 

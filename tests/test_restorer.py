@@ -64,7 +64,7 @@ def test_tensors_are_restored_as_arrays_are(tiny):
         for after, expected in zip(tiny(tensors, channel_order=order), tiny(arrays, channel_order=order)):
             assert after.dtype == torch.uint8 and not after.is_inference()  # autograd may use it
             assert np.array_equal(after.permute(1, 2, 0).numpy(), expected)
-    skipped, restored = Restorer(tiny.options.model, device="cpu")(tensors, known_quality=[95, 10])
+    skipped, restored = Restorer(tiny.options.model, device="cpu")(tensors, quality=[95, 10])
     assert skipped is tensors[0] and not torch.equal(restored, tensors[1])
     for wrong in (tensors[0].float(), tensors[0][:1], tensors[0][None], tensors[0][:, :0]):
         with pytest.raises(ImageError, match=r"\(3, H, W\) uint8"):
@@ -100,10 +100,10 @@ def test_the_header_decides_first(tiny_weights):
 def test_a_hint_overrides_the_header(tiny_weights):
     skipping = Restorer(tiny_weights, device="cpu", max_quality=50)
     data = jpeg(20)
-    assert np.array_equal(skipping(data, known_quality=80), codec.decode(data))
+    assert np.array_equal(skipping(data, quality=80), codec.decode(data))
     array = codec.decode(data)
-    assert skipping(array, known_quality=Quality(80, "header")) is array
-    first, second = skipping([array, array], known_quality=[80, 20])
+    assert skipping(array, quality=Quality(80, "header")) is array
+    first, second = skipping([array, array], quality=[80, 20])
     assert first is array and (second != array).any()
 
 
@@ -136,11 +136,11 @@ def test_strength_by_quality_is_linear_in_between_and_constant_beyond(tiny_weigh
     array = photograph()
     by_quality = Restorer(tiny_weights, device="cpu", max_quality=None, strength={40: 0.5, 10: 1.0})
     hints = [5, 10, 25, 40, 99]
-    for image, share in zip(by_quality([array] * 5, known_quality=hints), (1, 1, 0.75, 0.5, 0.5)):
+    for image, share in zip(by_quality([array] * 5, quality=hints), (1, 1, 0.75, 0.5, 0.5)):
         plain = Restorer(tiny_weights, device="cpu", max_quality=None, strength=share)
         assert np.abs(image.astype(int) - plain(array)).max() <= 1  # of a batch, and alone
     assumed = Restorer(override_weights, device="cpu", assume_quality=40, strength=[(40, 0.0), (50, 1.0)])
-    assert np.array_equal(assumed(array, known_quality=10), array)
+    assert np.array_equal(assumed(array, quality=10), array)
     blind = by_quality.estimate_quality(array).value  # of pixels alone it is read from them
     expected = Restorer(tiny_weights, device="cpu", max_quality=None, strength=float(np.interp(blind, (10, 40), (1, 0.5))))
     assert np.array_equal(by_quality(array), expected(array))
@@ -157,7 +157,7 @@ def test_strength_by_quality_needs_a_quality():
     by_quality = Restorer("arcnn", device="cpu", strength={10: 1.0, 40: 0.5}, restore_lossless="always")
     with pytest.raises(ImageError, match="image: its quality is not known, and model 'arcnn' does not estimate it"):
         by_quality(Image.fromarray(photograph()))
-    assert (by_quality(photograph(), known_quality=30) != photograph()).any() and (by_quality(jpeg(30)) != 0).any()
+    assert (by_quality(photograph(), quality=30) != photograph()).any() and (by_quality(jpeg(30)) != 0).any()
 
 
 def test_tiled_equals_untiled(tiny_weights):
@@ -327,11 +327,11 @@ def test_bad_calls_are_refused(tiny):
     with pytest.raises(UsageError, match="channel_order"):
         tiny(photograph(), channel_order="grb")
     with pytest.raises(UsageError, match="2 quality hints"):
-        tiny([photograph()], known_quality=[10, 20])
+        tiny([photograph()], quality=[10, 20])
     with pytest.raises(UsageError, match="1 to 100"):
-        tiny(photograph(), known_quality=0)
+        tiny(photograph(), quality=0)
     with pytest.raises(UsageError, match="1 to 100"):
-        tiny(photograph(), known_quality="30")
+        tiny(photograph(), quality="30")
 
 
 def test_full_model_says_that_its_weights_are_not_shipped():
@@ -382,7 +382,7 @@ def test_with_the_assumed_quality_nothing_is_skipped(override_weights):
     for quality in (10, 99):
         assumed = Restorer(override_weights, device="cpu", max_quality=50, assume_quality=quality)
         assert (assumed(data) != codec.decode(data)).any()
-        assert np.array_equal(assumed(data, known_quality=99), assumed(data))
+        assert np.array_equal(assumed(data, quality=99), assumed(data))
 
 
 def test_the_assumed_quality_needs_what_it_turns(tiny_weights, tmp_path):

@@ -95,7 +95,7 @@ def compare(
 
 def restoring(model: str | Path, engine: str, image: np.ndarray, dtype: str) -> Callable[[], object]:
     restorer = Restorer(model, "cpu", max_quality=None, engine=engine, dtype=dtype)
-    return lambda: restorer(image, known_quality=10)
+    return lambda: restorer(image, quality=10)
 
 
 def step(source: str, image: np.ndarray, dtype: str) -> tuple[Callable[[], object], bool]:

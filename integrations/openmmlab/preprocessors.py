@@ -84,7 +84,7 @@ class Restoring(_Host):
             if same and all(map(torch.equal, before, images)):
                 return outcomes
         restorer = restorer_on(str(images[0].device), self.checked)
-        outcomes = restorer.restore(images, known_quality=hints, channel_order="bgr")
+        outcomes = restorer.restore(images, quality=hints, channel_order="bgr")
         for note in dict.fromkeys(note for one in outcomes for note in one.notes):
             print_log(f"{type(self).__name__}: {note}", "current", logging.WARNING)
         self.last = None if training else (images, hints, outcomes)

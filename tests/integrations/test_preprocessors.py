@@ -154,9 +154,9 @@ def test_maps_of_training_are_resized_and_flipped_with_the_image(pspnet, weights
 def test_quality_comes_from_the_note_the_header_and_the_pixels(faster_rcnn, weights, monkeypatch):
     hints, call = [], restorer.Restorer.restore
 
-    def spy(self, images, known_quality, **more):
-        hints.extend(known_quality)
-        return call(self, images, known_quality, **more)
+    def spy(self, images, quality, **more):
+        hints.extend(quality)
+        return call(self, images, quality, **more)
 
     monkeypatch.setattr(restorer.Restorer, "restore", spy)
     prepared(moved(faster_rcnn, weights), 4)

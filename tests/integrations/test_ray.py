@@ -207,7 +207,7 @@ def test_columns_in_and_out(restorer):
     rgb, good = photograph(32, 48, 1), jpeg(2, quality=95)
     actor = RestoreActor(**OPTIONS)
     told = actor({"image": [rgb, rgb], "quality": np.array([20, np.nan]), "path": ["a", "b"], "label": [1, 2]})
-    assert np.array_equal(told["image"][0], restorer(rgb, known_quality=20)) and told["label"] == [1, 2]
+    assert np.array_equal(told["image"][0], restorer(rgb, quality=20)) and told["label"] == [1, 2]
     assert list(told["dagn_state"]) == ["restored", "untouched"] and told["image"][1] is not None
     assert list(told["dagn_quality"]) == [20, 0] and list(told["dagn_quality_source"]) == ["given", ""]
 

@@ -340,7 +340,7 @@ def test_what_was_restored_before_is_left_alone_unless_told_otherwise(weights, t
     compressed = JPEGCompress(10)(dict(results))
     assert DAGNRestore(weights, max_quality=None)(compressed)["dagn_restored"] is True
     deferred = DAGNDefer(dict(type="RandomFlip", prob=0.0))(dict(results))["dagn_deferred"]
-    assert shared_restorer(model=weights, device="cpu", max_quality=None)(before, known_quality=deferred.quality) is before
+    assert shared_restorer(model=weights, device="cpu", max_quality=None)(before, quality=deferred.quality) is before
 
 
 def test_gray_stays_gray(weights):

@@ -122,7 +122,7 @@ def test_a_png_has_no_tables(qgac, tmp_path):
         Restorer(qgac, device="cpu")(path)
     assumed = Restorer(qgac, device="cpu", assume_tables=True, max_quality=None)
     estimate = Restorer("dagn-s", device="cpu").estimate_quality(image, blind=True).value
-    told = Restorer(qgac, device="cpu", max_quality=None)(image, known_quality=estimate)
+    told = Restorer(qgac, device="cpu", max_quality=None)(image, quality=estimate)
     assert np.array_equal(assumed(path), told)
     assert np.array_equal(Restorer(qgac, device="cpu", assume_quality=estimate)(path), told)
 
@@ -135,9 +135,9 @@ def test_a_jpegs_own_tables_and_subsampling_are_used(qgac, tmp_path):
     known = restorer.estimate_quality(path)
     assert known.tables == tuple(map(tuple, tables)) and known.subsampling == "4:4:4"
     pixels = codec.decode(path.read_bytes())
-    assert np.array_equal(restorer(path), restorer(pixels, known_quality=known))
-    assert (restorer(path) != restorer(pixels, known_quality=known.value)).any()
-    assert np.array_equal(restorer(path, known_quality=60), restorer(path))  # a hint decides about skipping alone
+    assert np.array_equal(restorer(path), restorer(pixels, quality=known))
+    assert (restorer(path) != restorer(pixels, quality=known.value)).any()
+    assert np.array_equal(restorer(path, quality=60), restorer(path))  # a hint decides about skipping alone
 
 
 # -- one model per QF ----------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_each_image_goes_to_the_model_of_its_qf(per_quality):
     restorer = Restorer(per_quality, device="cpu", max_quality=None)
     grey = np.full((16, 16, 3), 100, np.uint8)
     assert restorer.model.qualities == (10, 40)
-    low, high = restorer([grey, grey], known_quality=[10, 40])
+    low, high = restorer([grey, grey], quality=[10, 40])
     assert (low == 110).all() and (high == 140).all()
     assert (Restorer(per_quality, device="cpu", assume_quality=40)(grey) == 140).all()
 
@@ -167,14 +167,14 @@ def test_another_qf_takes_the_nearest_with_a_warning_or_is_refused(per_quality):
     grey = np.full((16, 16, 3), 100, np.uint8)
     restorer = Restorer(per_quality, device="cpu", max_quality=None)
     with pytest.warns(RuntimeWarning, match=r"was trained for QF 10, 40, not 30; the one for 40 is taken"):
-        assert (restorer(grey, known_quality=30) == 140).all()
+        assert (restorer(grey, quality=30) == 140).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        restorer(grey, known_quality=30)  # said once
+        restorer(grey, quality=30)  # said once
     with pytest.warns(RuntimeWarning, match="the one for 10 is taken"):
-        assert (restorer(grey, known_quality=25) == 110).all()  # the lower of two
+        assert (restorer(grey, quality=25) == 110).all()  # the lower of two
     with pytest.raises(ImageError, match=r"was trained for QF 10, 40, not 30$"):
-        Restorer(per_quality, device="cpu", max_quality=None, strict=True)(grey, known_quality=30)
+        Restorer(per_quality, device="cpu", max_quality=None, strict=True)(grey, quality=30)
     with pytest.raises(ImageError, match="tell its quality"):
         restorer(grey)
 
@@ -190,7 +190,7 @@ def test_which_file_is_for_which_qf_is_told_apart(per_quality, tmp_path):
     files[10].rename(files[40])
     after = Restorer(template, device="cpu", max_quality=None)
     assert len({before.fingerprint, after.fingerprint, alone.fingerprint}) == 3
-    assert after.model.qualities == (40, 50) and (after(grey, known_quality=50) == 140).all()
+    assert after.model.qualities == (40, 50) and (after(grey, quality=50) == 140).all()
     (tmp_path / "m040.safetensors").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"m0?40\.safetensors.* both for QF 40"):
         Restorer(template, device="cpu")

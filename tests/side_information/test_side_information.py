@@ -102,11 +102,11 @@ def test_path_bytes_pil_and_array_with_its_file_restore_alike(carrier, restorer,
     assert (np.asarray(quietly(restorer, opened)) == expected).all()
     assert (quietly(restorer, tmp_path / "a.jpg") == expected).all()
     pixels = codec.decode(carrier)
-    assert (quietly(restorer, pixels, known_quality=20, data=carrier) == expected).all()
-    bgr = quietly(restorer, pixels[..., ::-1], known_quality=20, data=carrier, channel_order="bgr")
+    assert (quietly(restorer, pixels, quality=20, data=carrier) == expected).all()
+    bgr = quietly(restorer, pixels[..., ::-1], quality=20, data=carrier, channel_order="bgr")
     assert (bgr[..., ::-1] == expected).all()
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
-    assert (quietly(restorer, tensor, known_quality=20, data=carrier).permute(1, 2, 0).numpy() == expected).all()
+    assert (quietly(restorer, tensor, quality=20, data=carrier).permute(1, 2, 0).numpy() == expected).all()
 
 
 def test_a_batch_may_mix_files_with_and_without(carrier, restorer):
@@ -159,10 +159,10 @@ def test_an_array_that_was_turned_is_not_what_the_symbols_are_of(encoder, restor
     file = encoder.encode(IMAGE, 20, exif=exif)
     pixels = codec.decode(file)
     exif[0x0112] = 0  # turns nothing
-    quietly(restorer, pixels, known_quality=20, data=encoder.encode(IMAGE, 20, exif=exif))
+    quietly(restorer, pixels, quality=20, data=encoder.encode(IMAGE, 20, exif=exif))
     assert (quietly(restorer, file) != plain(file)).any()  # a file is restored as stored, then turned
     with pytest.warns(RuntimeWarning, match="EXIF turns"):
-        assert (restorer(pixels, known_quality=20, data=file) == plain(pixels, known_quality=20)).all()
+        assert (restorer(pixels, quality=20, data=file) == plain(pixels, quality=20)).all()
 
 
 def test_the_receiver_that_expects_it_names_files_without(carrier, tiny_weights, side_weights, tmp_path):
@@ -197,9 +197,9 @@ def test_bad_bytes_beside_a_good_array_do_not_stop_it(carrier, restorer, plain):
     huge = carrier[: place + 5] + b"\xea\x60\xea\x60" + carrier[place + 9 :]
     for data in (huge, carrier[:40] + b"DAGN\0", b"\xff\xd8DAGN\0"):
         with pytest.warns(RuntimeWarning, match="frame 7: .*; restored without it"):
-            found = restorer(IMAGE, known_quality=20, data=data, name="frame 7")
-        assert (found == plain(IMAGE, known_quality=20)).all()
-    assert (quietly(restorer, IMAGE, known_quality=20, data=b"\x89PNG DAGN\0") == plain(IMAGE, known_quality=20)).all()
+            found = restorer(IMAGE, quality=20, data=data, name="frame 7")
+        assert (found == plain(IMAGE, quality=20)).all()
+    assert (quietly(restorer, IMAGE, quality=20, data=b"\x89PNG DAGN\0") == plain(IMAGE, quality=20)).all()
 
 
 def test_large_images_are_described_in_tiles(encoder):
