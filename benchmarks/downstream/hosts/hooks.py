@@ -34,7 +34,7 @@ def _in_bfloat16(forward):
     def run(*inputs):
         with torch.autocast(get_device(), torch.bfloat16):
             outputs = forward(*inputs)
-        return tuple(output.float() for output in outputs)
+        return tuple(output.float().contiguous() for output in outputs)  # mmcv's RoIAlign on CPUs misreads channels_last
 
     return run
 

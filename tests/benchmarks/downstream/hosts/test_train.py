@@ -120,9 +120,10 @@ def test_some_modules_run_in_bfloat16_and_give_float32():
             self.backbone.forward = lambda x: (nn.Conv2d.forward(self.backbone, x),)  # as backbones do
 
     model = Two()
-    image = torch.randn(1, 3, 8, 8)
+    image = torch.randn(1, 3, 8, 8).contiguous(memory_format=torch.channels_last)
     exact = model.backbone(image)[0]
     BFloat16Modules(["backbone"]).before_train(SimpleNamespace(model=model))
     (found,) = model.backbone(image)
+    assert found.is_contiguous()  # mmcv's RoIAlign would misread another layout
     assert found.dtype == torch.float32 and 0 < (found - exact).abs().max() < 0.05
     assert model.head(found).dtype == torch.float32
