@@ -236,7 +236,7 @@ def test_an_image_is_blamed_after_its_workers_died_alone_with_it():
     assert ledger.at(1, "a") is None and ledger.at(1, "b") is None
     assert ledger.begin(1) == 3 and ledger.at(1, "a") is None and ledger.at(1, "b") is None
     assert ledger.begin(1) == 4 and ledger.at(1, "a") is None
-    assert "b: its worker died while restoring it, 1 times" == ledger.at(1, "b")
+    assert ledger.at(1, "b") == "b: its worker died while restoring it, 2 times"
     assert ledger.at(1, "c") is None
     ledger.too_long(1, "c", 2.5)
     assert ledger.begin(1) == 5 and ledger.at(1, "c") == "c: took longer than 2.5 s"
