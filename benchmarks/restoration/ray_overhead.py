@@ -18,7 +18,8 @@ from typing import Any
 
 from PIL import Image
 
-from dagn_pre.integrations.ray import BlockActor, Summary, Task, connected, run_blocks
+from dagn_pre.integrations.ray.blocks import BlockActor, Summary, Task
+from dagn_pre.integrations.ray.cluster import connected, run_blocks
 from dagn_pre.layouts import SAME, Part, Tree
 from dagn_pre.manifest import Header
 from dagn_pre.storage import Store

@@ -18,12 +18,14 @@ import ray
 from local_s3 import LocalS3
 from PIL import Image
 
-import dagn_pre.integrations.ray as integration
+import dagn_pre.integrations.ray.cluster as cluster_module
+import dagn_pre.integrations.ray.dataset as integration
 from dagn_pre import Restorer
 from dagn_pre.benchmarks.restoration.ray_overhead import ray_overhead, table
 from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError
-from dagn_pre.integrations.ray import Ledger, RestoreActor, restore_dataset
+from dagn_pre.integrations.ray import RestoreActor, restore_dataset
+from dagn_pre.integrations.ray.blocks import Ledger
 from dagn_pre.manifest import FOLDER, Header, Manifest
 from tests.support import BLOCK_HOSTS, photograph, python
 
@@ -105,7 +107,7 @@ def test_nothing_is_lost_when_workers_nodes_the_driver_or_the_bucket_fail(scene,
 
 def poison() -> None:
     """Runs in each worker as it starts: images of these names hang, or end their process as a decoder's bug does."""
-    import dagn_pre.integrations.ray as module
+    import dagn_pre.integrations.ray.blocks as module
 
     healthy = module.restore_files
 
@@ -122,7 +124,7 @@ def poison() -> None:
 
 @pytest.mark.slow
 def test_images_that_hang_or_kill_are_rows(tmp_path, cluster, restorer, monkeypatch):
-    monkeypatch.setattr(integration, "DEATHS", 1)  # each takes a worker to start
+    monkeypatch.setattr(cluster_module, "DEATHS", 1)  # each takes a worker to start
     source = folder_of(tmp_path / "in", 4)
     ray.cloudpickle.register_pickle_by_value(__import__(__name__))
     ray.init(cluster.address, log_to_driver=False, runtime_env={"worker_process_setup_hook": poison})
