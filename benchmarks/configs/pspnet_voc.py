@@ -1,10 +1,12 @@
 # PSPNet on VOC 2012 by mmseg's own config, on an ImageNet MobileNetV2 and with a narrower head, so that two cores can train it
-# (dagn-pre bench train pspnet_voc --work-dir D, after the photographs of VOC/train were fetched: benchmarks/weights/README.md).
+# (dagn-pre bench train pspnet_voc_stride16 pspnet_voc --work-dir D, after the photographs of VOC/train were fetched:
+# benchmarks/weights/README.md). The second of these goes on where the first has ended, at stride 8.
 # Tested on the 300 photographs of VOC/val at their native size. The data root is the folder that DAGN_PRE_DATA names.
 _base_ = ['mmseg::mobilenet_v2/mobilenet-v2-d8_pspnet_4xb2-80k_cityscapes-512x1024.py']
 
 data_root = '{{$DAGN_PRE_DATA:data/dagn-pre}}/'
 checkpoint = 'pspnet_voc.pth'  # in benchmarks/weights
+load_from = 'pspnet_voc_stride16.pth'
 scored = ('background', 'cat', 'chair', 'cow', 'dog', 'horse', 'person', 'sheep', 'sofa')  # at least ten images each
 benchmark = dict(model='PSPNet MobileNetV2-D8', dataset='VOC 2012 val sample', scored=scored)
 classes = ('background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
@@ -67,7 +69,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-max_iters = 2000
+max_iters = 1000
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(
     _delete_=True,

@@ -16,7 +16,7 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
-max_iters = 1000  # half of what the model was trained for, at half of the rate
+max_iters = 1000  # at half of the rate
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(optimizer=dict(lr=0.00025))
 param_scheduler = [
