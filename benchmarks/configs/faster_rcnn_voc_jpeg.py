@@ -2,7 +2,7 @@
 # to 90 three times out of four. Early layers learn too, which see JPEG first.
 _base_ = ['./faster_rcnn_voc.py']
 
-checkpoint = 'faster_rcnn_voc_jpeg.pth'  # in benchmarks/weights
+checkpoint = 'faster_rcnn_voc_jpeg.pth'  # not kept in the repository yet: bench train makes it
 load_from = 'faster_rcnn_voc.pth'
 benchmark = dict(model='Faster R-CNN MobileNetV2-FPN, JPEG-augmented', variant_of='Faster R-CNN MobileNetV2-FPN')
 custom_imports = dict(

@@ -154,6 +154,11 @@ def find_checkpoint(source: str, folder: Path) -> Path:
         return checkpoints.find(source, (folder, WEIGHTS))
     except ConfigError as error:
         if CONFIGS.joinpath(source).with_suffix(".py").is_file():  # ours are named after the configs
+            if any(WEIGHTS.glob("*.pth")):
+                raise ConfigError(
+                    f"checkpoint {source} is not kept in the repository: dagn-pre bench train {Path(source).stem} --work-dir D "
+                    f"makes it, and --checkpoint D/{source} takes it"
+                ) from error
             raise ConfigError(
                 f"checkpoint {source} is not part of an installed dagn-pre: work in a checkout of its repository, or copy "
                 f"benchmarks/weights/{source} from there to {WEIGHTS}"

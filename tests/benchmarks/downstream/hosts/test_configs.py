@@ -19,7 +19,7 @@ from dagn_pre import codec
 from dagn_pre.benchmarks.downstream import report, run
 from dagn_pre.benchmarks.downstream.hosts import configs
 from dagn_pre.cli import main as cli
-from dagn_pre.errors import quiet
+from dagn_pre.errors import ConfigError, quiet
 from tests.benchmarks.downstream.host_toys import COUNT, coco, masks
 
 QF = 10
@@ -279,3 +279,8 @@ def test_the_command_line_takes_any_config_of_the_hosts(tmp_path, monkeypatch, c
     assert calls == [([official], folder), ([official], folder), (["demo", official], Path("work_dirs/bench-demo"))]
     assert cli.main(["bench", "run"]) == 2
     assert "give a CONFIG or --host-config" in capsys.readouterr().err
+
+
+def test_a_model_of_ours_that_is_not_kept_is_told_how_to_make():
+    with pytest.raises(ConfigError, match="is not kept in the repository: dagn-pre bench train pspnet_camvid_jpeg --work-dir"):
+        configs.checkpoint(configs.load("pspnet_camvid_jpeg"))
