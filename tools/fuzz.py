@@ -204,7 +204,7 @@ def forget_peak_memory() -> None:
 
 def output_name(path: Path) -> str:
     """How ``restore`` names the output of an input."""
-    from dagn_pre.cli.batch import exchanged
+    from dagn_pre.cli.listing import exchanged
 
     return exchanged(".png", False)(path)
 

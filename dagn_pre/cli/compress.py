@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagn_pre.cli import batch
+from dagn_pre.cli import batch, listing
 from dagn_pre.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--lambda, --model and --side-weights are about --side-information, which is not given")
     work = Compressing(options.qf, options.subsampling, options.strict_files, about_side if options.side_information else None)
     work.prepare()
-    planned = batch.plan(options.sources, options.target, batch.exchanged(".jpg", options.full_names), JPEG_SUFFIXES)
+    planned = listing.plan(options.sources, options.target, listing.exchanged(".jpg", options.full_names), JPEG_SUFFIXES)
     written = {"command": "compress", **{name: getattr(options, name) for name in ("qf", "subsampling", "strict_files")}}
     written |= {"side_information": options.side_information, **{k: v and str(v) for k, v in about_side.items()}}
     return batch.run(planned, work, options.overwrite, written, options.workers, MANIFEST)

@@ -9,7 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from dagn_pre.cli import batch
+from dagn_pre.cli import batch, listing
 from dagn_pre.cli.extras import needed
 
 HELP = "Show format, size, subsampling, the quality that header and pixels tell, and, drawn, the features behind it."
@@ -39,14 +39,14 @@ def run(options: argparse.Namespace) -> int:
     work = Inspecting(options.model, options.device, options.side_weights, options.features, options.qf, options.output)
     if options.features:
         work.prepare()  # says at once what is not installed
-    listing, left_out = batch.listed(options.files)
-    if not len(listing):
+    given, left_out = listing.listed(options.files)
+    if not len(given):
         raise UsageError(f"no images in {', '.join(map(str, options.files))}")
     if options.features:
-        _check_drawings(listing, work)
-    count = 1 if options.features else batch.processes(options.workers, len(listing), work)
+        _check_drawings(given, work)
+    count = 1 if options.features else batch.processes(options.workers, len(given), work)
     failed, printed = False, 0
-    tasks = (batch.Task(source, source) for source, _ in listing)
+    tasks = (batch.Task(source, source) for source, _ in given)
     with contextlib.closing(batch.results(tasks, work, False, count)) as results:
         for task, result in results:
             failed |= result.done is None
@@ -119,12 +119,12 @@ class Inspecting(batch.Work):
         return row
 
 
-def _check_drawings(listing: batch.Listing, work: Inspecting) -> None:
+def _check_drawings(given: listing.Listing, work: Inspecting) -> None:
     """See that no two files are drawn to one place; raises UsageError."""
     from dagn_pre.errors import UsageError
 
     owners: dict[Path, Path] = {}
-    for path, _ in listing:
+    for path, _ in given:
         if (other := owners.setdefault(work.drawing(path), path)) != path:
             raise UsageError(f"{other} and {path} would both be drawn to {work.drawing(path)}: give them in two calls")
 

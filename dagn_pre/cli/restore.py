@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagn_pre.cli import batch, cluster
+from dagn_pre.cli import batch, cluster, listing
 from dagn_pre.cli.arguments import max_quality
 from dagn_pre.defaults import LOSSLESS_MODES, MAX_QUALITY, RESTORE_LOSSLESS
 from dagn_pre.errors import ImageError, ImageWarning, UsageError
@@ -97,8 +97,8 @@ def run(options: argparse.Namespace) -> int:
     if options.cluster is not None:
         return cluster.restore(options, settings)
     cluster.check_unused(options)
-    name = batch.exchanged(f".{options.format}", options.full_names)
-    planned = batch.plan(options.sources, options.target, name, images.WRITABLE_SUFFIXES)
+    name = listing.exchanged(f".{options.format}", options.full_names)
+    planned = listing.plan(options.sources, options.target, name, images.WRITABLE_SUFFIXES)
     work = Restoring(settings)
     # Where and how it is computed moves roundings alone, and weights are known by their content.
     written = {"command": "restore", "format": options.format, **decisive, "model": models.fingerprint(options.model)}
@@ -127,7 +127,7 @@ class Restoring(batch.Work):
 
         self.restorer = Restorer(**asdict(self.options))
 
-    def each(self, pairs: Sequence[batch.Pair]) -> Iterator[list[tuple[int, batch.Done | Exception]]]:
+    def each(self, pairs: Sequence[listing.Pair]) -> Iterator[list[tuple[int, batch.Done | Exception]]]:
         """Images of one padded size together, as long as they are small."""
         from dagn_pre import images
         from dagn_pre.options import STRIDE
@@ -148,7 +148,7 @@ class Restoring(batch.Work):
         for group in waiting.values():
             yield self._together(pairs, group)
 
-    def _together(self, pairs: Sequence[batch.Pair], group: dict[int, Image]) -> list[tuple[int, batch.Done | Exception]]:
+    def _together(self, pairs: Sequence[listing.Pair], group: dict[int, Image]) -> list[tuple[int, batch.Done | Exception]]:
         """Restore opened images of one padded size, and write them."""
         from dagn_pre.restored_files import outcomes
 

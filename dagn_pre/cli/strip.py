@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dagn_pre.cli import batch
+from dagn_pre.cli import batch, listing
 
 HELP = "Remove side information from JPEG files; everything else stays, byte for byte."
 EXAMPLE = "dagn-pre strip photos/ plain/"
@@ -26,5 +26,5 @@ def run(options: argparse.Namespace) -> int:
 
     # Names stay, and other formats have nothing to strip.
     readable = frozenset(JPEG_SUFFIXES)
-    planned = batch.plan(options.sources, options.target, lambda path: path.name, JPEG_SUFFIXES, readable)
+    planned = listing.plan(options.sources, options.target, lambda path: path.name, JPEG_SUFFIXES, readable)
     return batch.run(planned, work, options.overwrite)

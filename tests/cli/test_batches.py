@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from dagn_pre import codec, evidence, images
-from dagn_pre.cli import batch
+from dagn_pre.cli import batch, listing
 from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError, failure, printable
 from dagn_pre.files import atomic_path, write_atomic
@@ -114,7 +114,7 @@ def test_an_exception_of_any_kind_is_one_bad_file(tmp_path, capsys, error):
             raise error
         return batch.Done()
 
-    assert batch.run(batch.Batch(pairs), work, False) == 1
+    assert batch.run(listing.Batch(pairs), work, False) == 1
     captured = capsys.readouterr()
     assert "2 written" in captured.out and f"failed: {tmp_path / 'b'}: {type(error).__name__}" in captured.err
 
@@ -203,7 +203,7 @@ def test_an_output_whose_place_is_a_folder(tmp_path, restore, capsys):
 
 def test_names_do_not_depend_on_what_else_is_there():
     every = ["a.jpg", "a.JPEG", "a.png", "b.tif", "c.avif", "c.jp2", "c.HEIC", "c.mpo", "d.e.webp"]
-    names = {name: batch.exchanged(".png", False)(Path(name)) for name in every}
+    names = {name: listing.exchanged(".png", False)(Path(name)) for name in every}
     assert names["a.jpg"] == "a.png" and names["d.e.webp"] == "d.e.png" and names["c.HEIC"] == "c.HEIC.png"
     assert len({names[name] for name in ("a.jpg", "c.avif", "c.jp2", "c.HEIC", "c.mpo")}) == 5
 
@@ -541,7 +541,7 @@ def test_a_wrong_option_ends_a_batch_at_once(tmp_path):
         raise UsageError("wrong for all")
 
     with pytest.raises(UsageError, match="wrong for all"):
-        batch.run(batch.Batch([(tmp_path / "a", tmp_path / "b")]), work, False)
+        batch.run(listing.Batch([(tmp_path / "a", tmp_path / "b")]), work, False)
 
 
 def test_what_was_never_a_jpeg_is_left_and_said(tmp_path, restore, model, capsys):

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from dagn_pre import Restorer, codec, images
-from dagn_pre.cli import batch
+from dagn_pre.cli import batch, listing
 from dagn_pre.cli.main import main
 from dagn_pre.files import write_atomic
 from dagn_pre.manifest import FOLDER, Manifest, Row
@@ -202,7 +202,7 @@ def test_a_killed_process_costs_at_most_the_image_that_kills_it(tmp_path, capsys
     source.mkdir(), notes.mkdir()
     for name in [f"{number:02}" for number in range(50)] + ["deadly", "unlucky1", "unlucky2"]:
         (source / f"{name}.jpg").write_bytes(name.encode())
-    planned = batch.plan([source], out, lambda path: path.name, images.JPEG_SUFFIXES)
+    planned = listing.plan([source], out, lambda path: path.name, images.JPEG_SUFFIXES)
     assert batch.run(planned, Deadly(notes), False, {"a": 1}, workers=2) == 1
     captured = capsys.readouterr()
     assert "52 written" in captured.out and "1 failed" in captured.out
@@ -275,7 +275,7 @@ def test_a_list_is_in_no_memory(tmp_path):
     for number in range(500):
         (tmp_path / f"{number:03}.txt").touch()
     (tmp_path / "a.jpg").write_bytes(odd_files.jpeg(20))
-    planned = batch.plan([tmp_path], tmp_path / "out", batch.exchanged(".png", False), images.WRITABLE_SUFFIXES)
+    planned = listing.plan([tmp_path], tmp_path / "out", listing.exchanged(".png", False), images.WRITABLE_SUFFIXES)
     kept = planned.left_out["files of other formats"]
     assert kept.count == 500 and [path.name for path in kept.first] == ["000.txt", "001.txt", "002.txt"]
     assert list(planned.pairs) == [(tmp_path / "a.jpg", tmp_path / "out" / "a.png")]
