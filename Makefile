@@ -30,9 +30,11 @@ demo: $(INSTALLED)
 	.venv/bin/dagn-pre bench run demo --work-dir work_dirs/demo
 
 # Some tests measure on real images, in the folder DAGN_PRE_DATA; where it is not set they are left out, by name.
+# Trainings, which kill workers of their own, inference engines and clusters have a process each.
 test: $(INSTALLED)
 	tools/browser.sh
-	.venv/bin/python -m pytest -m "not engines and not ray$(if $(DAGN_PRE_DATA),, and not data)"
+	.venv/bin/python -m pytest -m "not engines and not ray$(if $(DAGN_PRE_DATA),, and not data)" --ignore=tests/training
+	.venv/bin/python -m pytest -m "not engines and not ray$(if $(DAGN_PRE_DATA),, and not data)" tests/training
 	.venv/bin/python -m pytest -m engines
 	.venv/bin/python -m pytest -m ray
 

@@ -166,7 +166,7 @@ def check(numbers: range, seed: int, current, folder: Path) -> dict:
             with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
                 status = main(["restore", str(source), str(target), "--device", "cpu", "--max-quality", "none"])
                 main(["inspect", str(path), "--json", "--device", "cpu"])
-                outputs = [one for one in target.rglob("*") if one.is_file()]
+                outputs = [one for one in target.iterdir() if one.is_file()] if target.is_dir() else []  # not the manifest
                 if status == 0 and [one.name for one in outputs] != [output_name(path)]:
                     failures.append((number, kind, f"written, but there are {outputs}"))
                 if status == 1 and (outputs or "failed: " not in told.getvalue()):

@@ -24,7 +24,7 @@ from dagn_pre.files import atomic_path
 
 def relocated(cfg: Config, root: Path) -> Config:
     """A copy of a config whose data, of all splits, lie in ``root``."""
-    return Config(configs.moved(cfg.to_dict(), configs.data_root(cfg), str(root)))
+    return Config(configs.moved(cfg.to_dict(), configs.data_root(cfg), str(root)), filename=cfg.filename)
 
 
 def slim(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
