@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from s3fs import S3FileSystem
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -55,6 +56,7 @@ class LocalS3:
     def __enter__(self) -> LocalS3:
         self._before = {name: os.environ.get(name) for name in self.environment}
         os.environ.update(self.environment)
+        S3FileSystem.clear_instance_cache()  # which would still be clients of an earlier server
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
@@ -65,6 +67,7 @@ class LocalS3:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+        S3FileSystem.clear_instance_cache()
 
     @contextmanager
     def breaking(self, event: threading.Event) -> Iterator[None]:
