@@ -32,6 +32,11 @@ Task = TypeVar("Task")
 TaskIn = TypeVar("TaskIn", contravariant=True)
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Function(Protocol[TaskIn]):
     """What the processes do; it is pickled to them."""
 

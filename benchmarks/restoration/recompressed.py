@@ -101,8 +101,9 @@ def measure(
     data = datasets.scan_all([folder], limit)[0]
     values: dict[tuple[str, str], list[float]] = {}
     for path in bar(data.paths, unit="image"):
+        image = datasets.read(path)
         for chain in chains(qualities):
-            given, original = chain(datasets.read(path))
+            given, original = chain(image)
             pixels = codec.decode(given) if isinstance(given, bytes) else given
             outputs = {"input": pixels, **{name: restorer(given) for name, restorer in restorers.items()}}
             for name, output in outputs.items():

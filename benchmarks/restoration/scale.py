@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from dagn_pre import codec, images
+from dagn_pre import codec, images, pool
 from dagn_pre.benchmarks import environment
 from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.errors import DagnPreError, UsageError
@@ -88,7 +88,7 @@ def measure(
     found = images.find_images(folder)
     if not found:
         raise UsageError(f"{folder}: no images in it")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = pool.cores()
     ways = dict.fromkeys(
         Arrangement(restoring, number, threads)
         for restoring in (True, False)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from dagn_pre import files, progress
+from dagn_pre import files, pool, progress
 from dagn_pre.cli.listing import Batch, Pair
 from dagn_pre.errors import DagnPreError, ImageWarning, UsageError, printable
 from dagn_pre.images import Examples, report_failure, told_with_examples
@@ -309,12 +309,7 @@ def processes(asked: int | None, count: int, work: Work) -> int:
         raise UsageError(f"--workers must be 1 or more, not {asked}")
     if asked is None and (count < FEW or not work.parallel):
         return 1
-    return max(1, min(asked or cores(), count))
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(asked or pool.cores(), count))
 
 
 def _task(source: Path, target: Path, anew: bool) -> Task | None:
@@ -365,9 +360,7 @@ def results(tasks: Iterator[Task], work: Work, told: bool, count: int) -> Genera
             for index, result in here(chunk):
                 yield chunk[index], result
         return
-    from dagn_pre import pool
-
-    there = Worker(work, told, threads=max(1, cores() // count))
+    there = Worker(work, told, threads=max(1, pool.cores() // count))
     for task, result in pool.unordered(_chunks(tasks), there, count, say, lambda task: files.remove_temporary(task.target)):
         if isinstance(result, pool.Lost):
             failed = there.result(task.source, DagnPreError(f"{task.source}: {result.reason}"), 0.0)

@@ -5,7 +5,6 @@ to resume."""
 from __future__ import annotations
 
 import math
-import os
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +17,7 @@ from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
+from dagn_pre import pool
 from dagn_pre.errors import TrainingError
 from dagn_pre.training import checkpoint
 
@@ -109,8 +109,7 @@ class StepLoop(BaseLoop):
 
     def _steps(self) -> None:
         runner, hub = self.runner, self.runner.message_hub
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        cores = min(cores, runner.world_size * (torch.get_num_threads() + self.dataloader.num_workers))
+        cores = min(pool.cores(), runner.world_size * (torch.get_num_threads() + self.dataloader.num_workers))
         patches = runner.world_size * self.dataloader.batch_sampler.batch
         seconds, waited, first = 0.0, 0.0, self._iter
         batches = iter(self.dataloader)

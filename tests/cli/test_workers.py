@@ -172,7 +172,7 @@ def test_less_than_one_process_is_wrong_usage(tree, tmp_path, model, capsys):
 
 
 def test_few_images_take_no_process_and_many_all_cores(monkeypatch):
-    monkeypatch.setattr(batch, "cores", lambda: 8)
+    monkeypatch.setattr(batch.pool, "cores", lambda: 8)
     work = batch.Work()
     assert [batch.processes(None, count, work) for count in (1, batch.FEW - 1, batch.FEW)] == [1, 1, 8]
     assert batch.processes(3, 2, work) == 2 and batch.processes(3, 1000, work) == 3

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import socket
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -152,25 +152,37 @@ def test_a_full_disk_ends_the_run_and_room_completes_it(tmp_path, cluster, resto
 
 
 class Disk:
-    """A file system in memory of so many bytes."""
+    """A folder for so many bytes, until there is room: writers get what a full disk gives them."""
 
-    def __init__(self, path: Path, size: str) -> None:
-        self.path = path
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True)
-        if mounted.returncode:
-            pytest.skip(f"a small disk cannot be mounted here, which takes root: {mounted.stderr.decode().strip()}")
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.size, self.room = path, size, path.with_name("room")
 
     def make_room(self) -> None:
-        subprocess.run(["mount", "-o", "remount,size=10m", str(self.path)], check=True)
+        self.room.touch()
+
+    def fill(self) -> None:
+        """Runs in each worker as it starts."""
+        import dagn_pre.files as module
+
+        healthy = module.write_atomic
+
+        def write_atomic(path, data):
+            there = sum(one.stat().st_size for one in self.path.rglob("*") if one.is_file())
+            if there + len(data) > self.size and not self.room.exists():
+                raise OSError(errno.ENOSPC, "No space left on device", str(path))
+            healthy(path, data)
+
+        module.write_atomic = write_atomic
 
 
 @pytest.fixture
-def full_disk(tmp_path):
-    """Where it may be mounted; what a full disk does to a store is tested in test_storage.py in any case."""
+def full_disk(tmp_path, cluster):
     (tmp_path / "disk").mkdir()
-    disk = Disk(tmp_path / "disk", "40k")
+    disk = Disk(tmp_path / "disk", 16_000)
+    ray.cloudpickle.register_pickle_by_value(__import__(__name__))
+    ray.init(cluster.address, log_to_driver=False, runtime_env={"worker_process_setup_hook": disk.fill})
     yield disk
-    subprocess.run(["umount", "-l", str(disk.path)], check=True)
+    ray.shutdown()
 
 
 @pytest.mark.slow

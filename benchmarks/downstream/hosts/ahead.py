@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,6 +15,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.utils import import_modules_from_strings
 
 from dagn_pre.errors import UsageError, quiet
+from dagn_pre.pool import cores
 
 BLOCK = 8  # images a task
 
@@ -59,7 +59,7 @@ def ahead(workers: int, device: str) -> Iterator[Ahead | None]:
     if workers == 1:
         yield None
         return
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, cores() // workers)
     spawn = multiprocessing.get_context("spawn")  # OpenMP's threads do not survive a fork
     with ProcessPoolExecutor(workers, spawn, torch.set_num_threads, (threads,)) as pool:
         yield Ahead(pool)

@@ -42,7 +42,8 @@ def check(cfg: Config) -> list[str]:
                 check_labels(dataset, masks[:MASKS], cfg)
                 check_sizes([(entry["img_path"], entry["seg_map_path"]) for entry in entries if entry.get("seg_map_path")])
         if hasattr(dataset, "COCOAPI"):
-            remarks += [*check_categories(dataset, cfg), *check_boxes(dataset)]
+            content = json.loads(Path(dataset.ann_file).read_text(encoding="utf-8"))
+            remarks += [*check_categories(dataset, content, cfg), *check_boxes(dataset, content)]
     return remarks
 
 
@@ -97,14 +98,13 @@ def compare_files(kind: str, paths: Sequence[str], source: str) -> Iterator[str]
         yield f"{len(others)} of {len(there)} {kind} in {place} are not named by {source} and not tested ({first(others)})"
 
 
-def check_categories(dataset, cfg: Config) -> Iterator[str]:
-    """A remark on annotated categories that the classes leave out.
+def check_categories(dataset, content: dict, cfg: Config) -> Iterator[str]:
+    """A remark on annotated categories that the classes leave out; ``content`` is of the data set's annotation file.
 
     Raises:
         ConfigError: there are no annotations; a class is no category or several, or they stand in another order: labels are
             places in the file's list.
     """
-    content = json.loads(Path(dataset.ann_file).read_text(encoding="utf-8"))
     for evaluator in configs.evaluators(cfg):
         check_truth(evaluator.get("ann_file"), content, dataset.ann_file)
     if "annotations" not in content:  # as in the files for COCO's test split
@@ -139,9 +139,8 @@ def check_categories(dataset, cfg: Config) -> Iterator[str]:
         )
 
 
-def check_boxes(dataset) -> Iterator[str]:
+def check_boxes(dataset, content: dict) -> Iterator[str]:
     """A remark on boxes that leave their images by more than a pixel: no detector can find those parts."""
-    content = json.loads(Path(dataset.ann_file).read_text(encoding="utf-8"))
     images = {image["id"]: image for image in content["images"]}
     outside = []
     for note in content["annotations"]:

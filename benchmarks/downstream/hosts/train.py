@@ -66,9 +66,7 @@ def leave_out_missing(cfg: Config) -> None:
     if leaf.get("backend_args") or list(configs.datasets(leaf)) != [leaf]:  # elsewhere, or wrapped
         return
     dataset = data_checks.build(cfg, leaf, "training")
-    dataset.serialize_data = False
-    dataset.full_init()
-    entries = dataset.data_list
+    entries = dataset.filter_data()  # which indices count in
     files = [[entry[key] for key in ("img_path", "seg_map_path") if entry.get(key)] for entry in entries]
     kept = [index for index, paths in enumerate(files) if all(Path(path).is_file() for path in paths)]
     if not kept:
