@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dagn_pre import __version__
+from dagn_pre import __version__, quantisation
 from dagn_pre.errors import UsageError
-from dagn_pre.graphs import GuideGraph, RestoreGraph
+from dagn_pre.graphs import GuideGraph, RestoreGraph, WholeGraph
 from dagn_pre.protocol import ImageInformation, RestorationModel
 
 ENGINES = ("auto", "torch", "openvino", "onnxruntime")
@@ -33,6 +33,7 @@ PACKAGES = {  # what an extra brings: to make graphs, and to run them
     "openvino": ("openvino",),
     "onnx": ("onnx", "onnxscript"),
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
+    "int8": ("openvino", "nncf"),
 }
 
 Example = tuple[nn.Module, list[Tensor]]  # a graph, and inputs for it
@@ -66,11 +67,15 @@ def resolve(engine: str, device: torch.device, dtype: torch.dtype) -> str:
     Raises:
         UsageError: an engine that is not installed, or does not work on this device or in this precision.
     """
+    if dtype == torch.int8 and engine in ("auto", "openvino") and device.type == "cpu":
+        return _resolve_int8()
     unfit = None
     if device.type != "cpu":
         unfit = f"works on the CPU, not on {device}"
     elif dtype not in (torch.float32, torch.bfloat16) or (engine == "onnxruntime" and dtype != torch.float32):
         unfit = f"does not compute in {str(dtype).removeprefix('torch.')}"
+    if dtype == torch.int8:
+        raise UsageError("dtype 'int8' is for engine='openvino' on a CPU")
     if engine == "auto":
         return "torch" if unfit or missing("openvino") else "openvino"
     if engine != "torch":
@@ -79,6 +84,21 @@ def resolve(engine: str, device: torch.device, dtype: torch.dtype) -> str:
         if unfit:
             raise UsageError(f"engine {engine!r} {unfit}; use engine='torch'")
     return engine
+
+
+def _resolve_int8() -> str:
+    if told := lacks("dtype 'int8'", "int8"):
+        raise UsageError(told)
+    if "INT8" not in _capabilities():
+        raise UsageError("dtype 'int8' needs a CPU with int8 instructions (AVX2 or later); use dtype='float32'")
+    return "openvino"
+
+
+def _capabilities() -> list[str]:
+    """What OpenVINO says that this CPU computes in: FP32, and where it can BF16, INT8 and others."""
+    import openvino
+
+    return openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def make(engine: str, model: RestorationModel, name: str, fingerprint: str, dtype: torch.dtype, strict: bool = True) -> Engine:
@@ -135,9 +155,9 @@ class Compiled:
     def __init__(self, engine: str, model: RestorationModel, fingerprint: str, dtype: torch.dtype) -> None:
         self.model, self.process = model, os.getpid()
         parts, compiled = split(model), COMPILERS[engine]
-        self._restore = compiled(parts["restore"], f"{fingerprint}-restore", dtype)
+        self._restore = compiled(parts["restore"], f"{fingerprint}-restore", dtype, model)
         # in float32 always: it reads a QF from what half precision rounds away
-        self._guide = compiled(parts["guide"], f"{fingerprint}-guide", torch.float32) if "guide" in parts else None
+        self._guide = compiled(parts["guide"], f"{fingerprint}-guide", torch.float32, model) if "guide" in parts else None
 
     def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Any:
         if self._guide is None or any(one.assumed is not None for one in information):
@@ -156,12 +176,18 @@ class Compiled:
         return graph([tensor.float().contiguous() for tensor in tensors])
 
 
-def _openvino(make: Callable[[], Example], name: str, dtype: torch.dtype) -> Graph:
+def _openvino(make: Callable[[], Example], name: str, dtype: torch.dtype, model: RestorationModel) -> Graph:
     import openvino
 
-    path = _kept(f"{name}-openvino-{openvino.__version__}", lambda path: to_openvino(*make(), path / "graph.xml"))
+    small = dtype == torch.int8
+    path = _kept(
+        f"{name}-openvino-{openvino.__version__}{'-int8' if small else ''}",
+        lambda path: to_openvino(*make(), path / "graph.xml", int8=model if small else None),
+    )
+    # beside convolutions in int8 the rest may as well be in bfloat16, where the CPU has it
+    half = dtype == torch.bfloat16 or (small and "BF16" in _capabilities())
     settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
@@ -176,7 +202,7 @@ def _openvino(make: Callable[[], Example], name: str, dtype: torch.dtype) -> Gra
     return run
 
 
-def _onnxruntime(make: Callable[[], Example], name: str, dtype: torch.dtype) -> Graph:
+def _onnxruntime(make: Callable[[], Example], name: str, dtype: torch.dtype, model: RestorationModel) -> Graph:
     import onnxruntime
 
     path = _kept(f"{name}-onnx-{torch.__version__}", lambda path: to_onnx(*make(), path / "graph.onnx"))
@@ -195,9 +221,27 @@ def _onnxruntime(make: Callable[[], Example], name: str, dtype: torch.dtype) -> 
 COMPILERS = {"openvino": _openvino, "onnxruntime": _onnxruntime}
 
 
-def to_openvino(graph: nn.Module, example: Sequence[Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+def to_openvino(
+    graph: nn.Module,
+    example: Sequence[Tensor],
+    path: Path,
+    metadata: Mapping[str, str] | None = None,
+    int8: RestorationModel | None = None,
+) -> None:
     """Write a graph as OpenVINO's IR: ``path``, an .xml, and its .bin beside it. Any batch; any size of the image, the first
-    input, in multiples of the stride but for a :class:`WholeGraph`."""
+    input, in multiples of the stride but for a :class:`WholeGraph`. ``int8``: the model, to have what restores in int8."""
+    import openvino
+
+    made = _converted(graph, example)
+    if int8 is not None:
+        made = _quantised(made, graph, int8)
+    for key, value in (metadata or {}).items():
+        made.set_rt_info(value, ["dagn_pre", key])
+    openvino.save_model(made, path, compress_to_fp16=False)
+
+
+def _converted(graph: nn.Module, example: Sequence[Tensor]) -> Any:
+    """An ``openvino.Model``."""
     import openvino
 
     with torch.no_grad():
@@ -207,9 +251,17 @@ def to_openvino(graph: nn.Module, example: Sequence[Tensor], path: Path, metadat
         sizes = [-1, tensor.shape[1], -1, -1] if index == 0 else [-1, *tensor.shape[1:]]
         given.get_node().set_partial_shape(openvino.PartialShape(sizes))
     made.validate_nodes_and_infer_types()
-    for key, value in (metadata or {}).items():
-        made.set_rt_info(value, ["dagn_pre", key])
-    openvino.save_model(made, path, compress_to_fp16=False)
+    return made
+
+
+def _quantised(made: Any, graph: nn.Module, model: RestorationModel) -> Any:
+    """The same in int8, but for the guidance of a :class:`WholeGraph`, which reads a QF from what rounding takes away."""
+    if not isinstance(graph, WholeGraph):
+        return quantisation.quantised(made, quantisation.examples(model))
+    parts = split(model)
+    guidance = quantisation.layers(_converted(*parts["guide"]())) if "guide" in parts else []
+    images = ([torch.from_numpy(one.transpose(2, 0, 1).copy())[None]] for one in quantisation.pictures())
+    return quantisation.quantised(made, images, guidance)
 
 
 def to_onnx(graph: nn.Module, example: Sequence[Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:

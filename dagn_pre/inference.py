@@ -95,7 +95,8 @@ class Inference:
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         # Switched off also where the caller's own autocast is on, as in training with AMP.
-        if self.dtype == torch.float32 or not self.model.autocast or (self.dtype == torch.float16 and not self.model.float16):
+        full = self.dtype in (torch.float32, torch.int8)  # an engine's int8 starts from float32
+        if full or not self.model.autocast or (self.dtype == torch.float16 and not self.model.float16):
             return torch.autocast(self.device.type, enabled=False)
         return torch.autocast(self.device.type, self.dtype)
 

@@ -17,7 +17,7 @@ from dagn_pre.defaults import LOSSLESS_MODES, MAX_QUALITY, RESTORE_LOSSLESS
 from dagn_pre.errors import UsageError
 from dagn_pre.side_information import adapter as side_information_files
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 STRIDE = 16  # of every model's, the largest: tiles start at its multiples
 SWITCHES = ("strict", "assume_tables", "expect_side_information", "strict_files", "again")
 # What decides outputs, of what the command line sets; where and how they are computed moves roundings alone.
@@ -52,8 +52,10 @@ class Options:
             the sum of input and correction stays float32. On CPUs with AMX "bfloat16" takes 0.4 of the time and moves PSNR
             by less than 0.002 dB (dagn-s, five images of LIVE1, QF 10 and 40); "auto" leaves it, since one pixel value in
             seven then differs, by up to 3 of 255, and results would depend on the CPU.
+            "int8" (OpenVINO on a CPU, extra "int8") has the convolutions of the local part in int8, see docs/engines.md for what
+            it costs and gains.
         engine: what computes the networks: "torch"; "openvino" or "onnxruntime", inference engines for the CPU (extras of the
-            same names; dtype "float32", OpenVINO also "bfloat16"), which give the same pixels but for roundings, within 1 of
+            same names; dtype "float32", OpenVINO also "bfloat16" and "int8"), which give the same pixels but for roundings, within 1 of
             255 in float32; "auto" takes OpenVINO where it is installed, the device is a CPU and the model can be made a graph,
             else torch. The first use of a model takes seconds, later ones find its graphs in the user's cache folder
             (:func:`dagn_pre.engines.folder`).
@@ -161,7 +163,7 @@ class Options:
         """"auto": bfloat16 on a GPU that has it, else float32; raises UsageError for what this torch cannot do there."""
         if self.dtype != "auto":
             try:
-                if self.dtype != "float32":
+                if self.dtype not in ("float32", "int8"):
                     torch.autocast(device.type, DTYPES[self.dtype])
             except RuntimeError as error:  # torch 2.1 has no float16 on the CPU
                 raise UsageError(f"dtype {self.dtype!r} is not possible on {device.type}: {error}") from error

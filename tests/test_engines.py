@@ -15,7 +15,7 @@ import openvino
 import pytest
 import torch
 
-from dagn_pre import Restorer, engines, models, weights
+from dagn_pre import Restorer, engines, models, quantisation, weights
 from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError
 from dagn_pre.graphs import MatrixPool, WholeGraph
@@ -254,3 +254,66 @@ def test_exports_that_cannot_be_are_refused(arguments, reason, capsys, tmp_path,
     assert main(["export", *arguments]) != 0
     assert reason in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def few_pictures(monkeypatch):
+    """To read activations off: making a graph in int8 takes a while with as many as there should be."""
+    monkeypatch.setattr(quantisation, "IMAGES", 3)
+    monkeypatch.setattr(quantisation, "SIDE", 48)
+
+
+@pytest.mark.parametrize("model", ["tiny", "arcnn"])
+def test_int8_stays_near_float32(model, tiny_weights, images, few_pictures):
+    model = tiny_weights if model == "tiny" else model
+    expected, found = (restored(images, model=model, engine="openvino", dtype=dtype) for dtype in ("float32", "int8"))
+    errors = [np.abs(one.astype(int) - other.astype(int)) for one, other in zip(expected, found)]
+    assert any(error.any() for error in errors)  # it is another graph
+    assert max(error.mean() for error in errors) < 2
+
+
+def test_int8_is_for_openvino_on_a_cpu_that_has_it(monkeypatch):
+    with pytest.raises(UsageError, match="engine='openvino'"):
+        Restorer(dtype="int8")
+    assert Restorer("arcnn", engine="auto", dtype="int8").engine == "openvino"
+    monkeypatch.setattr(engines, "_capabilities", lambda: ["FP32"])
+    with pytest.raises(UsageError, match="int8 instructions"):
+        Restorer(engine="openvino", dtype="int8")
+    monkeypatch.setitem(engines.PACKAGES, "int8", ("openvino", "no_such_package"))
+    with pytest.raises(UsageError, match=r"dagn-pre\[int8\]"):
+        Restorer(engine="openvino", dtype="int8")
+
+
+def test_int8_graphs_keep_their_guidance_in_float(tiny_weights, tmp_path, few_pictures):
+    main(["export", str(tiny_weights), "--format", "openvino", "--int8", "-o", str(tmp_path / "whole.xml")])
+    main(["export", str(tiny_weights), "--format", "openvino", "--int8", "--tiles", "-o", str(tmp_path / "parts.xml")])
+    core = openvino.Core()
+    small = {name: quantised_layers(core.read_model(tmp_path / f"{name}.xml")) for name in ("whole", "parts-guide", "parts-restore")}
+    assert small["parts-guide"] == set()
+    assert small["whole"] == small["parts-restore"] != set()
+    image = np.random.default_rng(2).integers(0, 256, (1, 3, 33, 47), dtype=np.uint8)
+    (found,) = core.compile_model(tmp_path / "whole.xml", "CPU")(image).values()
+    expected = restored(image[0].transpose(1, 2, 0), model=tiny_weights, restore_lossless="always")
+    assert np.abs(found[0].transpose(1, 2, 0).astype(int) - expected.astype(int)).mean() < 2
+
+
+def quantised_layers(graph: openvino.Model) -> set[str]:
+    """Names of the convolutions whose weights are int8."""
+    held = {"i8", "u8"}
+    return {
+        operation.get_friendly_name()
+        for operation in graph.get_ordered_ops()
+        if "Convolution" in operation.get_type_name() and held & set(sources(operation.input_value(1).get_node()))
+    }
+
+
+def sources(node) -> list[str]:
+    """Types of the constants that a weight is made of."""
+    if node.get_type_name() == "Constant":
+        return [node.get_element_type().get_type_name()]
+    return [name for value in node.input_values() for name in sources(value.get_node())]
+
+
+def test_int8_is_for_openvinos_graphs(tmp_path, capsys):
+    assert main(["export", "arcnn", "--format", "onnx", "--int8", "-o", str(tmp_path / "a.onnx")]) == 2
+    assert "--format openvino" in capsys.readouterr().err

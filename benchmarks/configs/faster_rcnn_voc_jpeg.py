@@ -4,7 +4,7 @@ _base_ = ['./faster_rcnn_voc.py']
 
 checkpoint = 'faster_rcnn_voc_jpeg.pth'  # not kept in the repository yet: bench train makes it
 load_from = 'faster_rcnn_voc.pth'
-benchmark = dict(model='Faster R-CNN MobileNetV2-FPN, JPEG-augmented', variant_of='Faster R-CNN MobileNetV2-FPN')
+benchmark = dict(model='Faster R-CNN YOLOX-nano, JPEG-augmented', variant_of='Faster R-CNN YOLOX-nano')
 custom_imports = dict(
     imports=['dagn_pre.benchmarks.downstream.hosts.hooks', 'dagn_pre.integrations.openmmlab'])
 model = dict(backbone=dict(frozen_stages=1))
@@ -18,7 +18,7 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 max_epochs = 3  # half of what the model was trained for, at half of the rate
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-optim_wrapper = dict(optimizer=dict(lr=0.0003))
+optim_wrapper = dict(optimizer=dict(lr=0.0005))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=max_epochs, eta_min=1e-6, convert_to_iter_based=True),

@@ -4,7 +4,7 @@ _base_ = ['./pspnet_voc.py']
 
 checkpoint = 'pspnet_voc_jpeg.pth'  # not kept in the repository yet: bench train makes it
 load_from = 'pspnet_voc.pth'
-benchmark = dict(model='PSPNet MobileNetV2-D8, JPEG-augmented', variant_of='PSPNet MobileNetV2-D8')
+benchmark = dict(model='PSPNet MobileNetV2-D16, JPEG-augmented', variant_of='PSPNet MobileNetV2-D16')
 custom_imports = dict(
     imports=['dagn_pre.training.runner', 'dagn_pre.benchmarks.downstream.hosts.hooks', 'dagn_pre.integrations.openmmlab'])
 model = dict(backbone=dict(frozen_stages=1))
@@ -16,9 +16,9 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
-max_iters = 1000  # at half of the rate
+max_iters = 750  # half of what the model was trained for, at half of the rate
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-optim_wrapper = dict(optimizer=dict(lr=0.00025))
+optim_wrapper = dict(optimizer=dict(lr=0.0005))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
     dict(type='PolyLR', by_epoch=False, power=0.9, begin=0, end=max_iters, eta_min=1e-6),

@@ -29,6 +29,7 @@ NOTES = (
     "Restoring: one picture, array to array, QF known, warm; a step: the host's test_step on the same picture after its own "
     "pipeline, random weights. Threads and precision are the same for both; all take turns, and ratios are medians over turns.",
 )
+DTYPES = "float32", "bfloat16", "int8"
 
 
 def compare(
@@ -45,7 +46,7 @@ def compare(
         sources: configs, as of ``bench run``.
         restorers: models' names or weights files.
         engines: of :data:`dagn_pre.engines.ENGINES`.
-        dtype: "float32" or "bfloat16", of restorers and, by autocast, of hosts.
+        dtype: "float32" or "bfloat16", of restorers and, by autocast, of hosts; or "int8" of restorers, hosts in float32.
         size: height and width of the picture in pixels.
         rounds: turns, after one that is not counted.
 
@@ -60,8 +61,8 @@ def compare(
     """
     if rounds < 1:
         raise UsageError(f"rounds must be at least 1, not {rounds}")
-    if dtype not in ("float32", "bfloat16"):
-        raise UsageError(f"dtype must be float32 or bfloat16, not {dtype}")
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}")
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     calls: dict[tuple[str, ...], Callable[[], object]] = {}
     whole: list[str] = []

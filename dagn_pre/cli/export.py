@@ -27,11 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="two graphs, NAME-guide and NAME-restore, for programs that restore large images tile by tile",
     )
+    parser.add_argument("--int8", action="store_true", help="with --format openvino: what restores in int8, the guidance not")
 
 
 def run(options: argparse.Namespace) -> int:
     if options.output.suffix != SUFFIXES[options.format]:
         raise UsageError(f"{options.output}: the output must end in {SUFFIXES[options.format]}")
+    if options.int8 and options.format != "openvino":
+        raise UsageError("--int8 is for --format openvino")
     if options.format != "safetensors":
         return graphs(options)
     if options.tiles:
@@ -51,7 +54,9 @@ def graphs(options: argparse.Namespace) -> int:
     from dagn_pre.files import atomic_path
     from dagn_pre.graphs import WholeGraph
 
-    if told := engines.lacks(f"export to {options.format}", options.format):
+    lacking = [engines.lacks(f"export to {options.format}", options.format)]
+    lacking += [engines.lacks("--int8", "int8")] * options.int8
+    if told := next(filter(None, lacking), None):
         raise DagnPreError(told)
     write = {"onnx": engines.to_onnx, "openvino": engines.to_openvino, "torch_export": engines.to_torch_export}[options.format]
     model = models.load(options.weights).model
@@ -71,7 +76,7 @@ def graphs(options: argparse.Namespace) -> int:
         with atomic_path(path) as temporary:
             weights = temporary.with_suffix(".bin")  # which OpenVINO writes beside
             try:
-                write(graph, example, temporary, metadata)
+                write(graph, example, temporary, metadata, **({"int8": model} if options.int8 and part != "guide" else {}))
                 if weights.exists():
                     weights.replace(path.with_suffix(".bin"))
             finally:

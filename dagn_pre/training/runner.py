@@ -169,7 +169,7 @@ class StageRunner(Runner):
             resume=resume,
             load_from=config.load_from,
             launcher=launcher,
-            env_cfg={"dist_cfg": {"backend": "nccl"}},
+            env_cfg={"dist_cfg": {"backend": "nccl"}, "cudnn_benchmark": True},
             log_processor={"by_epoch": False, "window_size": config.log_every},
             visualizer={"type": "Visualizer", "vis_backends": backends},
             randomness={"seed": config.seed},

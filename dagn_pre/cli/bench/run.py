@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     caches.add_argument("--no-cache", action="store_true", help="keep none, for timing")
     parser.add_argument("--work-dir", metavar="DIR", help="for results and logs (default: work_dirs/bench-CONFIG)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for model and restorer")
-    parser.add_argument("--dtype", default="auto", help="of the restorer: auto, float32, bfloat16 or float16")
+    parser.add_argument("--dtype", default="auto", help="of the restorer: auto, float32, bfloat16, float16 or int8")
     parser.add_argument("--engine", default="torch", help="of the restorer: auto, torch, openvino or onnxruntime")
     parser.add_argument(
         "--max-quality", type=max_quality, default=MAX_QUALITY, metavar="QF",
