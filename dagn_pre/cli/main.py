@@ -28,6 +28,7 @@ COMMANDS = (
     "bench deployment",
     "bench speed",
     "bench cost",
+    "bench growth",
     "bench features",
     "bench grey",
     "bench recompressed",
