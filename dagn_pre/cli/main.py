@@ -27,6 +27,7 @@ COMMANDS = (
     "bench compare",
     "bench deployment",
     "bench speed",
+    "bench profile",
     "bench cost",
     "bench growth",
     "bench features",
