@@ -89,7 +89,7 @@ def split(stats: pstats.Stats) -> dict[str, float]:
     timings = stats.stats  # type: ignore[attr-defined]  # {(file, line, name): (..., own, cumulative seconds, callers)}
 
     def seconds(function: Callable) -> float:
-        code = inspect.unwrap(function).__code__  # type: ignore[attr-defined]  # they are Python's own
+        code = inspect.unwrap(function).__code__
         timing = timings.get((code.co_filename, code.co_firstlineno, code.co_name))
         return 0.0 if timing is None else timing[3]
 
