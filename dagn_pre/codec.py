@@ -171,6 +171,11 @@ def _known_tables() -> np.ndarray:
     return np.stack([_scaled_tables(255), _scaled_tables(32767)])
 
 
+@functools.lru_cache(maxsize=1)
+def _logs_of_known_tables() -> np.ndarray:
+    return np.log(_known_tables())
+
+
 def quality_from_tables(tables: dict[int, list[int]] | list[list[int]]) -> Quality:
     """QF of a JPEG's quantisation tables, luminance first, then chrominance, 64 steps each, row by row.
 
@@ -179,8 +184,8 @@ def quality_from_tables(tables: dict[int, list[int]] | list[list[int]]) -> Quali
     """
     values = list(tables.values()) if isinstance(tables, dict) else list(tables)
     found = np.array(values[:2], dtype=np.int64)
-    known = _known_tables()[:, :, : len(found)]
-    distance = np.abs(np.log(known) - np.log(found.clip(1))).mean((2, 3)).min(0)
+    known, logs = (tables[:, :, : len(found)] for tables in (_known_tables(), _logs_of_known_tables()))
+    distance = np.abs(logs - np.log(found.clip(1))).mean((2, 3)).min(0)
     nearest = int(distance.argmin())
     standard = bool((known[:, nearest] == found).all((1, 2)).any())
     luminance, chrominance = (tuple(map(int, table)) for table in (found[0], found[-1]))

@@ -17,6 +17,7 @@ from dagn_pre.codec import Quality
 from dagn_pre.errors import UsageError
 from dagn_pre.options import STRIDE
 from dagn_pre.protocol import ImageInformation
+from dagn_pre.sources import copied
 
 AUTO_TILE = 1024
 AUTO_TILE_PIXELS = 2048 * 2048  # untiled up to here
@@ -49,12 +50,15 @@ class Inference:
     def tensor(self, rgbs: Sequence[np.ndarray | Tensor]) -> Tensor:
         """(H, W, 3) uint8 arrays or (3, H, W) uint8 tensors, of one padded size -> (B, 3, H', W') float32 in [0, 1] on the
         device."""
-        tensors = [
-            rgb.to(self.device) if isinstance(rgb, Tensor) else torch.tensor(rgb.copy()).to(self.device).permute(2, 0, 1)
-            for rgb in rgbs
-        ]
-        padded = [self.model.pad(tensor[None] / 255) for tensor in tensors]
-        return torch.cat(padded).contiguous(memory_format=torch.channels_last)
+        given = (rgb.permute(1, 2, 0) if isinstance(rgb, Tensor) else torch.from_numpy(copied(rgb)) for rgb in rgbs)
+        images = [self._padded(rgb) for rgb in given]
+        return (images[0] if len(images) == 1 else torch.cat(images)).contiguous(memory_format=torch.channels_last)
+
+    def _padded(self, rgb: Tensor) -> Tensor:
+        """(H, W, 3) uint8 -> (1, 3, H', W') float32 on the device. No step is taken that would only copy: they add up."""
+        # The first axis comes before the others change places: torch knows channels_last by its stride, too.
+        image = rgb.to(self.device)[None].permute(0, 3, 1, 2).float().div_(255)
+        return self.model.pad(image) if any(side % self.model.stride for side in image.shape[-2:]) else image
 
     @torch.inference_mode()
     def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> object:

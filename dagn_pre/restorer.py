@@ -434,13 +434,21 @@ class Restorer:
         if side is not None:  # then all of the batch have it, for the same weights
             symbols = np.stack([item.plan.side[1] for item in items if item.plan.side is not None])
             guidance = network.model.condition(guidance, side[0].maps(symbols, self.device))
-        output = torch.lerp(x, network.tiled(x, guidance).float(), self._strength(sources))
-        output = output.clamp(0, 1).mul(255).round().to(torch.uint8)
-        if (grey := (x[:, :1] == x[:, 1:]).flatten(1).all(1)).any():  # stays so, also where it came as colour
-            output[grey] = output[grey].float().mean(1, keepdim=True).round().to(torch.uint8)
+        output = self._to_pixels(x, network.tiled(x, guidance), self._strength(sources))
         for item, pixels in zip(items, output):
             height, width = item.source.size
             item.pixels = pixels[:, :height, :width] if item.skip is None else None
+
+    @staticmethod
+    def _to_pixels(x: Tensor, output: Tensor, strength: float | Tensor) -> Tensor:
+        """What the network made of ``x``, (B, 3, H, W) floats both, as uint8 pixels."""
+        output = output.float()
+        if isinstance(strength, Tensor) or strength != 1:
+            output = torch.lerp(x, output, strength)
+        pixels = output.clamp(0, 1).mul_(255).round_().to(torch.uint8)
+        if (grey := _grey(x)).any():  # stays so, also where it came as colour
+            pixels[grey] = pixels[grey].float().mean(1, keepdim=True).round().to(torch.uint8)
+        return pixels
 
     def _strength(self, sources: list[Source]) -> float | Tensor:
         """One for all images, or (B, 1, 1, 1) by the QF of each."""
@@ -450,6 +458,16 @@ class Restorer:
         points, values = np.array(strength).T
         found = np.interp([self._quality(source) for source in sources], points, values).astype(np.float32)
         return torch.from_numpy(found).to(self.device).view(-1, 1, 1, 1)
+
+
+def _grey(x: Tensor) -> Tensor:
+    """Whether all pixels of an image are gray: (B, 3, H, W) -> (B,) bool. A few tell of most pictures that they are not."""
+
+    def equal(x: Tensor) -> Tensor:
+        return (x[:, :1] == x[:, 1:]).flatten(1).all(1)
+
+    found = equal(x[..., ::16, ::16])
+    return found & equal(x) if found.any() else found
 
 
 @functools.lru_cache(maxsize=4)

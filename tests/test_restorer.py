@@ -204,6 +204,41 @@ def test_kinds_of_images_that_work(tiny, mode):
         assert np.array_equal(np.asarray(restored.getchannel("A")), np.asarray(alpha))
 
 
+def test_shortcuts_change_no_pixel(tiny_weights):
+    """Against the plain steps: any layout of the pixels, alone and together, padded or not, at two strengths."""
+    restorer = Restorer(tiny_weights, device="cpu", max_quality=None)
+    for height, width in ((48, 64), (37, 53)):
+        rgb = photograph(height, width)
+        grey = np.repeat(rgb[..., :1], 3, 2)
+        tall = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+        still = rgb.copy()
+        still.flags.writeable = False
+        turned = torch.from_numpy(rgb.copy()).permute(2, 0, 1)
+        shapes = (still, rgb[..., ::-1].copy()[..., ::-1], np.asfortranarray(rgb), tall, turned)
+        for given in (*([one] for one in shapes), [rgb, grey], [tall, still, grey]):
+            arrays = [one.permute(1, 2, 0).numpy() if isinstance(one, torch.Tensor) else one for one in given]
+            plain = torch.stack([torch.tensor(one.copy()).permute(2, 0, 1) / 255 for one in arrays])
+            plain = restorer.model.pad(plain).contiguous(memory_format=torch.channels_last)
+            x = restorer.inference.tensor(given)
+            assert torch.equal(x, plain) and x.stride() == plain.stride()  # by which torch chooses how to compute
+        for strength in (1.0, 0.5):
+            restorer = Restorer(tiny_weights, device="cpu", max_quality=None, strength=strength)
+            with torch.inference_mode():
+                output = torch.lerp(x, restorer.model.restore(x, restorer.model.guide(x, [ImageInformation()] * 3)), strength)
+            output = output.clamp(0, 1).mul(255).round()[:, :, :height, :width].permute(0, 2, 3, 1)
+            output[2] = output[2].mean(2, keepdim=True).round()
+            found = restorer([one[..., ::-1] for one in arrays], channel_order="bgr")
+            for one, expected in zip(found, output.to(torch.uint8).numpy()):
+                assert np.array_equal(one[..., ::-1], expected) and one.flags.c_contiguous and one.flags.writeable
+
+
+def test_a_picture_whose_colour_is_small_is_not_taken_for_gray(tiny):
+    rgb = np.repeat(photograph(48, 64)[..., :1], 3, 2)
+    rgb[5, 7] = (200, 20, 20)  # between the pixels that are looked at first
+    restored = tiny(rgb)
+    assert not (restored == restored[..., :1]).all()
+
+
 def test_gray_files_stay_gray(tiny, tmp_path):
     path = tmp_path / "gray.jpg"
     path.write_bytes(codec.encode(photograph()[..., 0], 20))

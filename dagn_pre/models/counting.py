@@ -33,13 +33,16 @@ def network(model: str | Path | NetworkConfig) -> nn.Module:
         return known.built() if known.network is None else known.network()
 
 
-def cost(model: str | Path | NetworkConfig, side: int = 512) -> tuple[int, int]:
-    """(parameters, multiply-accumulates of one image of ``side`` pixels squared), batch norm folded; nothing is computed."""
+def cost(model: str | Path | NetworkConfig, size: int | tuple[int, int] = 512) -> tuple[int, int]:
+    """(parameters, multiply-accumulates of one image), batch norm folded; nothing is computed.
+
+    ``size`` in pixels: a square's side, or height and width.
+    """
     from torch.utils.flop_counter import FlopCounterMode  # it imports triton, which takes a second
 
     with torch.device("meta"):
         counted = fold_batch_norm(network(model)).to("meta")
-        image = torch.empty(1, 3, side, side)
+        image = torch.empty(1, 3, *((size, size) if isinstance(size, int) else size))
     if not any(True for _ in counted.parameters()):
         return 0, 0
     with FlopCounterMode(display=False) as counter, torch.no_grad():
