@@ -63,6 +63,16 @@ def test_existing_outputs_are_skipped_unless_overwritten(tree, tmp_path, tiny_we
     assert (out / "a.jpg.png").read_bytes() != b"mine"
 
 
+@pytest.mark.parametrize("words", [["restore"], ["compress", "--qf", "20"], ["strip"]], ids=lambda words: words[0])
+def test_one_file_whose_output_is_there_is_skipped(tmp_path, tiny_weights, capsys, words):
+    (tmp_path / "a.jpg").write_bytes(codec.encode(photograph(), 20))
+    model = ["--model", str(tiny_weights)] if words == ["restore"] else []
+    target = tmp_path / ("b.png" if words == ["restore"] else "b.jpg")
+    for told in ("1 written", "1 skipped"):
+        assert main([*words, str(tmp_path / "a.jpg"), str(target), *model]) == 0
+        assert told in capsys.readouterr().out
+
+
 def test_restore_one_file_keeps_alpha_profile_and_turns_upright(tmp_path, tiny_weights):
     image = Image.fromarray(photograph(40, 60))
     image.putalpha(Image.fromarray(photograph(40, 60, 7)[..., 0]))
