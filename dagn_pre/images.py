@@ -23,6 +23,7 @@ from __future__ import annotations
 import bisect
 import io
 import os
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -111,8 +112,8 @@ def open_image(source: str | Path | bytes, name: str | None = None) -> ImageFile
     """
     name = name or label(source)
     with codec.reading(name):
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        if not data:
+        data = source if isinstance(source, bytes) else content(source, name)
+        if not data:  # bytes
             raise ImageError(f"{name}: the file is empty")
         if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS:
             _register_heif(name)
@@ -130,6 +131,25 @@ def open_image(source: str | Path | bytes, name: str | None = None) -> ImageFile
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{name}: {image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS}")
     return image
+
+
+def content(path: str | Path, name: str | None = None) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        ImageError: empty, or no file: devices and pipes may never end.
+        OSError: as the system has it.
+    """
+    name = name or label(path)
+    if "://" in str(path):
+        raise ImageError(f"{name}: is a URL; read it first, and give the bytes")
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a folder tells its reason
+        raise ImageError(f"{name}: no regular file")
+    data = Path(path).read_bytes()
+    if not data:
+        raise ImageError(f"{name}: the file is empty")
+    return data
 
 
 def _open_bare(data: bytes) -> ImageFile.ImageFile | None:
@@ -267,19 +287,29 @@ def walk(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> Iterator[tuple[Pa
                     if entry.name.startswith("."):
                         continue
                     path = here / entry.name
-                    if entry.is_dir():
-                        if entry.is_symlink():
-                            yield path, "links to folders"
-                        else:
-                            waiting.append(path)
+                    kind = _kind(entry)
+                    if kind == "folder" and not entry.is_symlink():
+                        waiting.append(path)
+                    elif kind == "folder":
+                        yield path, "links to folders"
                     elif path.suffix.lower() not in suffixes:
                         yield path, "files of other formats"
-                    elif not entry.is_file():
-                        yield path, "links to nothing" if entry.is_symlink() else "no regular files"
                     else:
-                        yield path, None
+                        yield path, None if kind == "file" else kind
         except OSError as error:
             yield here, f"folders that cannot be read ({error.strerror})"
+
+
+def _kind(entry: os.DirEntry) -> str:
+    """"file", "folder", or why it is neither."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+    except OSError:  # a link that leads to itself, or to where one may not look
+        return "links to nothing"
+    return "no regular files" if os.path.exists(entry) else "links to nothing"
 
 
 def search(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> Found:

@@ -378,6 +378,8 @@ def test_what_a_folder_holds_and_what_is_left_out(tmp_path, monkeypatch):
         (folder / name).write_bytes(b"x")
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "itself.png").symlink_to("itself.png")
+    (folder / "device.png").symlink_to("/dev/zero")
     (tmp_path / "elsewhere" / "real.png").write_bytes(b"x")
     (folder / "there.png").symlink_to(tmp_path / "elsewhere" / "real.png")
     os.mkfifo(folder / "pipe.jpg")
@@ -388,8 +390,8 @@ def test_what_a_folder_holds_and_what_is_left_out(tmp_path, monkeypatch):
     assert left_out == {
         "files of other formats": ["notes.txt", "raw.cr2"],
         "links to folders": ["linked"],
-        "links to nothing": ["gone.png"],
-        "no regular files": ["pipe.jpg"],
+        "links to nothing": ["gone.png", "itself.png"],
+        "no regular files": ["device.png", "pipe.jpg"],
     }
     assert images.find_images(folder) == list(found.paths)
     scan = os.scandir
@@ -401,6 +403,13 @@ def test_what_a_folder_holds_and_what_is_left_out(tmp_path, monkeypatch):
 
     monkeypatch.setattr(images.os, "scandir", closed)
     assert "folders that cannot be read (Permission denied)" in images.search(folder).left_out
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)], ids=["pipe", "device"])
+def test_what_never_ends_is_refused(tiny, tmp_path, make):
+    make(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="a.jpg: no regular file"):
+        tiny(tmp_path / "a.jpg")
 
 
 def test_formats_are_read_by_suffix_and_content(tiny, tmp_path):

@@ -284,6 +284,8 @@ def test_several_sources_need_a_folder(tmp_path, restore, capsys):
     assert "gone.jpg: no such file or folder" in capsys.readouterr().err
     assert restore(tmp_path / "a.jpg", tmp_path / "x", tmp_path / "x") == 2
     assert "among the inputs of" in capsys.readouterr().err
+    assert restore(tmp_path / "x", tmp_path / "file" / "out") == 2
+    assert f"{tmp_path / 'file'} is a file, not a folder" in capsys.readouterr().err
     assert files(tmp_path) == before
 
 

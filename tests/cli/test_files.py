@@ -177,6 +177,24 @@ def test_failed_work_exits_with_1_and_debug_shows_the_error(tmp_path, capsys):
         main([*arguments, "--debug"])
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", "memory://b/a.jpg"],
+        ["evaluate", "--data", ".", "s3://b/x"],
+        ["evaluate", "--data", ".", "--output", "s3://b/x"],
+        ["cache", "info", "gs://b/x"],
+        ["bench", "scale", "hf://b/x"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_url_is_no_local_path(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert f"{arguments[-1]} is a URL, where only a local path works" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_an_example(command, capsys):
     with pytest.raises(SystemExit) as exit_:
