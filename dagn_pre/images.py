@@ -26,7 +26,7 @@ import os
 import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -36,10 +36,10 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from tqdm import tqdm
 
-from dagn_pre import codec, files
+from dagn_pre import chunks, codec, files
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError, ImageWarning, failure
-from dagn_pre.metadata import Metadata, digest, is_marked, orientation
+from dagn_pre.metadata import Metadata, digest, is_marked, orientation, read_more
 
 MAX_PIXELS = 178_956_970  # where Pillow itself suspects a decompression bomb
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -128,6 +128,7 @@ def open_image(source: str | Path | bytes, name: str | None = None) -> ImageFile
                 if isinstance(error, UnidentifiedImageError) and (reason := _unreadable(data)):
                     raise ImageError(f"{name}: {reason}") from error
                 raise
+    read_more(image, data)
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{name}: {image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS}")
     return image
@@ -170,11 +171,9 @@ def _bare(data: bytes) -> bytes | None:
     if data.startswith(b"\xff\xd8"):
         return _bare_jpeg(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        chunks = _chunks(data, 8, lambda head: (head[4:], 12 + int.from_bytes(head[:4], "big")))
-        return data[:8] + b"".join(chunk for name, chunk in chunks if name in PNG_PICTURE)
+        return data[: chunks.PNG_HEAD] + b"".join(chunk for name, chunk in chunks.of_png(data) if name in PNG_PICTURE)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        chunks = _chunks(data, 12, lambda head: (head[:4], 8 + (int.from_bytes(head[4:], "little") + 1) // 2 * 2))
-        kept = bytearray(b"".join(chunk for name, chunk in chunks if name in WEBP_PICTURE))
+        kept = bytearray(b"".join(chunk for name, chunk in chunks.of_webp(data) if name in WEBP_PICTURE))
         if kept.startswith(b"VP8X"):
             kept[8:9] = bytes(flags & ~WEBP_METADATA for flags in kept[8:9])
         return b"RIFF" + (len(kept) + 4).to_bytes(4, "little") + b"WEBP" + kept
@@ -195,14 +194,6 @@ def _bare_jpeg(data: bytes) -> bytes | None:
             kept.append(data[position : segment.start])
             position = segment.stop
     return b"".join([*kept, data[position:]])
-
-
-def _chunks(data: bytes, position: int, head: Callable[[bytes], tuple[bytes, int]]) -> Iterator[tuple[bytes, bytes]]:
-    """(name, bytes) of each chunk of a file; ``head`` tells the name and the length of all of it from its first eight bytes."""
-    while position + 8 <= len(data):
-        name, length = head(data[position : position + 8])
-        yield name, data[position : position + length]
-        position += length
 
 
 def _register_heif(name: str) -> None:
@@ -384,6 +375,8 @@ class Pixels:
 
     @classmethod
     def _decoded(cls, image: Image.Image) -> Pixels:
+        if not isinstance(image.info.get("xmp", b""), (bytes, str)):  # a TIFF's decoder would search it for an orientation
+            del image.info["xmp"]
         colour, raw = COLOUR_OF_MODE[image.mode], [tile[3] for tile in getattr(image, "tile", ()) if len(tile) > 3]
         image.load()
         if colour in ("L", "RGB") and image.mode in ("1", "L", "P", "RGB") and _has_transparent_colour(image):
