@@ -21,6 +21,7 @@ HEIC needs the extra ``heif``.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import io
 import os
 import stat
@@ -67,6 +68,7 @@ TURNS = {  # orientation -> what turns a picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+DRAWINGS = ("EPS", "MPEG")  # which Pillow knows, and hands to another program or to none
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 # Pixels, palette, colour key, alpha, animation. Everything else in these files is metadata.
 PNG_PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
@@ -128,6 +130,8 @@ def open_image(source: str | Path | bytes, name: str | None = None) -> ImageFile
                 if isinstance(error, UnidentifiedImageError) and (reason := _unreadable(data)):
                     raise ImageError(f"{name}: {reason}") from error
                 raise
+    if image.format in DRAWINGS or isinstance(image, ImageFile.StubImageFile):
+        raise ImageError(f"{name}: not an image in a format that is read, but {image.format}")
     read_more(image, data)
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{name}: {image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS}")
@@ -206,21 +210,46 @@ def _register_heif(name: str) -> None:
     register_heif_opener()
 
 
+BEGINNINGS = {  # of files -> why they are not read
+    b"\xff\x0a": "JPEG XL, which Pillow does not read",
+    b"\0\0\0\x0cJXL ": "JPEG XL, which Pillow does not read",
+    b"version https://git-lfs": "a pointer of Git LFS, not the picture: git lfs pull",
+    b"\x89PNG\r\n\x1a\n": "damaged or cut short (a PNG whose header cannot be read)",
+    b"GIF8": "damaged or cut short (a GIF whose header cannot be read)",
+    b"\0\0\0\x0cjP  ": "damaged or cut short (JPEG 2000 whose header cannot be read)",
+    b"\xff\x4f\xff\x51": "damaged or cut short (JPEG 2000 whose header cannot be read)",
+} | dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "damaged or cut short, or a kind of TIFF that Pillow does not read")
+PROCESSES = {  # markers of JPEG's frames that libjpeg does not read
+    0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "lossless and hierarchical",
+    0xCB: "lossless and arithmetic-coded", 0xCD: "hierarchical", 0xCE: "hierarchical",
+    0xCF: "lossless and hierarchical", 0xF7: "JPEG-LS",
+}  # fmt: skip
+
+
 def _unreadable(data: bytes) -> str | None:
-    """Why Pillow does not know a file, where its first bytes tell."""
-    if data.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
-        return "JPEG XL, which Pillow does not read"
-    if data[4:12] == b"ftypavif":
+    """Why Pillow does not know, or cannot decode, a file, where its bytes tell."""
+    if data[4:11] in (b"ftypavi", b"ftypmif"):  # avif, avis, mif1
         return "damaged AVIF, or this Pillow reads none"
-    if data.startswith(b"\xff\xd8\xff"):
-        try:
-            frames = [segment.data[0] for segment in codec.segments(data) if segment.marker in codec.FRAMES]
-        except (ImageError, IndexError):
-            frames = []
-        if frames and frames[0] > 8:
-            return f"a JPEG of {frames[0]} bits per sample, which is refused; only those of 8 are read"
-        return "damaged or cut short (a JPEG whose header cannot be read)"
-    return None
+    for beginning, reason in BEGINNINGS.items():
+        if data.startswith(beginning):
+            return reason
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    process, depth = _frame(data)
+    if process:
+        return f"a JPEG of another kind ({process}), which Pillow does not read"
+    if depth > 8:
+        return f"a JPEG of {depth} bits per sample, which is refused; only those of 8 are read"
+    return "damaged or cut short (a JPEG whose header cannot be read)"
+
+
+def _frame(jpeg: bytes) -> tuple[str | None, int]:
+    """By a JPEG's first frame header: what process Pillow lacks for it, and bits per sample; 0 where there is none."""
+    with contextlib.suppress(ImageError):
+        for segment in codec.segments(jpeg):
+            if segment.marker in codec.FRAMES or segment.marker in PROCESSES:
+                return PROCESSES.get(segment.marker), next(iter(segment.data), 0)
+    return None, 0
 
 
 @dataclass(frozen=True)
@@ -404,13 +433,15 @@ def _helped(image: Image.Image, file: IO[bytes] | None, name: str, strict: bool)
     metadata that the decoder stumbles over. None for all others.
 
     Raises:
-        ImageError: a missing end marker, if ``strict``.
+        ImageError: a missing end marker, if ``strict``; a kind of JPEG that Pillow does not decode.
     """
     if file is None or file.closed:
         return None
     file.seek(0)
     data = file.read()
     whole = codec.completed(data) if isinstance(image, JpegImageFile) else None
+    if whole is None and isinstance(image, JpegImageFile) and _frame(data)[0]:
+        raise ImageError(f"{name}: {_unreadable(data)}")
     if whole is None:
         return _open_bare(data)
     if strict:

@@ -4,8 +4,8 @@
 EXIF          byte for byte but for the orientation, so that maker's notes and odd tags stay; TIFF has tags of its own, which
               take those that describe the picture
 ICC profile   unless the colours change kind (CMYK), or it is one of other colours than the picture has
-resolution    in dots per inch, where the file tells it, in EXIF also; WebP has it there alone. Without a unit it is the aspect of
-              the pixels, which TIFF keeps
+resolution    in dots per inch, where the file tells it, in EXIF also; WebP has it there alone. Without a unit it is the aspect
+              of the pixels, which TIFF keeps
 XMP           in all formats but BMP
 comments      of JPEG, GIF, JPEG 2000 and PNG; PNG, JPEG and TIFF (as its description) hold them
 IPTC          JPEG, TIFF and PNG (as the profile that ImageMagick and ExifTool know) hold it

@@ -147,7 +147,22 @@ def twelve_bits() -> bytes:
     return bytes(data)
 
 
+def framed(marker: int) -> bytes:
+    """A JPEG that says it is of another process."""
+    return odd_files.jpeg().replace(b"\xff\xc0", bytes((0xFF, marker)), 1)
+
+
 REASONS = {
+    "lossless": lambda: framed(0xC3),
+    "hierarchical": lambda: framed(0xC5),
+    "JPEG-LS": lambda: b"\xff\xd8\xff\xf7\0\x0b\x08\0\x40\0\x60\1\1\x11\0" + bytes(99),
+    "pointer of Git LFS": lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+    "format that is read, but EPS": lambda: odd_files.saved(Image.fromarray(photograph()), "EPS"),
+    "format that is read, but HDF5": lambda: b"\x89HDF\r\n\x1a\n" + bytes(99),
+    r"cut short \(a PNG": lambda: odd_files.png(Image.new("L", (9, 9)))[:30],
+    r"cut short \(a GIF": lambda: odd_files.animation()[:9],
+    r"cut short \(JPEG 2000": lambda: odd_files.saved(Image.fromarray(photograph()), "JPEG2000")[:99],
+    "a kind of TIFF": lambda: b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0",
     "colour mode 'LAB' is refused; convert to RGB": lambda: odd_files.saved(Image.new("LAB", (20, 20)), "TIFF"),
     "12 bits per sample": twelve_bits,
     "JPEG XL": lambda: b"\xff\x0a" + bytes(50),
