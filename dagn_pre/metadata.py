@@ -46,7 +46,10 @@ LARGE = 4096  # bytes of a tag; such ones go where all of EXIF is too long for a
 INTEROPERABILITY = 0xA005  # an offset, which points elsewhere once EXIF is written anew
 IPTC_RESOURCE = 0x0404  # where Photoshop, and everyone since, puts IPTC in a JPEG
 ORIENTATION_IN_XMP = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>)\s*)[0-9]""")
-MARK = re.compile(rb"""<rdf:Description [^<>]*xmlns:dagn=["']urn:dagn-pre["'][^<>]*dagn:restored=["']([0-9a-f]+)["'][^<>]*/>""")
+MARK = re.compile(
+    rb"""<(?:[\w.-]+:)?Description [^<>]*xmlns:dagn=["']urn:dagn-pre["'][^<>]*dagn:restored=["']([0-9a-f]+)["'][^<>]*/>"""
+)
+RDF_END, EMPTY_RDF = re.compile(rb"</((?:[\w.-]+:)?)RDF\s*>"), re.compile(rb"<((?:[\w.-]+:)?)RDF(\s[^<>]*)?/>")
 PACKET = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta>'
 )
@@ -399,10 +402,9 @@ def _ways(metadata: Metadata, format: str, mode: str) -> Iterator[tuple[str, lis
             "TIFF": lambda packet: {"tags": {XMP: packet}},
             "WEBP": lambda packet: {"xmp": packet},
         }
-        packets = [xmp or PACKET, PACKET]
-        packets = [_marked(packet, metadata.mark) for packet in packets] if metadata.mark else packets[:1]
-        place = packet_places.get(format)
-        yield "XMP", [functools.partial(place, packet) for packet in packets] if place else []
+        place, mark = packet_places.get(format), metadata.mark
+        packets = [xmp or PACKET, PACKET] if mark else [xmp or PACKET]
+        yield "XMP", [functools.partial(_placed, place, packet, mark) for packet in packets] if place else []
     grey = mode in ("L", "LA") and format != "WEBP"  # which is written in colour
     if metadata.icc_profile and metadata.icc_profile[16:20] in OTHER_SPACES - ({b"GRAY"} if grey else set()):
         yield OTHER_PROFILE, []
@@ -448,13 +450,22 @@ def _usual(key: str, data: bytes) -> bool:
     return key == "sRGB" or data[:2] == b"\1\r"  # cICP: the corners and the curve of sRGB
 
 
+def _placed(place: Callable[[bytes], dict[str, Any]], packet: bytes, mark: str | None) -> dict[str, Any]:
+    return place(_marked(packet, mark) if mark else packet)
+
+
 def _marked(packet: bytes, mark: str) -> bytes:
-    """XMP with the mark; as it is where it is none that can be marked."""
-    end = packet.rfind(b"</rdf:RDF>")
-    if end < 0:
-        return packet
-    description = f'<rdf:Description rdf:about="" xmlns:dagn="urn:dagn-pre" dagn:restored="{mark}"/>'
-    return packet[:end] + description.encode() + packet[end:]
+    """XMP with the mark, in UTF-8; raises ValueError for what is none that can be marked."""
+    if packet.startswith((b"\xff\xfe", b"\xfe\xff")):
+        packet = packet.decode("utf-16").encode()
+    packet = EMPTY_RDF.sub(rb"<\1RDF\2></\1RDF>", packet)
+    *_, end = [None, *RDF_END.finditer(packet)]
+    if end is None:
+        raise ValueError("XMP without RDF")
+    prefix = end[1].decode()
+    about = f"{prefix}about" if prefix else "about"
+    description = f'<{prefix}Description {about}="" xmlns:dagn="urn:dagn-pre" dagn:restored="{mark}"/>'
+    return packet[: end.start()] + description.encode() + packet[end.start() :]
 
 
 def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -439,17 +441,30 @@ def test_a_mark_on_other_pixels_counts_for_nothing(tiny, tmp_path):
         assert not is_marked(opened(data), pixels) and (tiny(data) != pixels).any()
 
 
-@pytest.mark.parametrize("xmp", [None, XMP, b"<x/>", b"\xff\xfe<\0", XMP.replace(b"image/jpeg", b"y" * 65_200)])
-def test_marks_beside_any_xmp(tmp_path, xmp):
-    for suffix in ("png", "jpg", "webp", "tiff"):
-        image, lost = written(Metadata(xmp=xmp), tmp_path / f"a.{suffix}", mark=True)
-        assert image.size == PICTURE.size
-        if xmp is None or b"</rdf:RDF>" in xmp:
-            assert is_marked(image, images.Pixels.of(image).rgb)
-    long = xmp is not None and len(xmp) > 60_000
-    assert ("part of XMP" in written(Metadata(xmp=xmp), tmp_path / "a.jpg", mark=True)[1]) == long
+MARKABLE = {
+    "none": None,
+    "usual": XMP,
+    "UTF-16": XMP.decode().encode("utf-16"),
+    "empty": re.sub(rb"(<rdf:RDF[^>]*)>.*</rdf:RDF>", rb"\1/>", XMP),
+    "other prefix": XMP.replace(b"rdf:", b"r:").replace(b":rdf=", b":r="),
+    "no prefix": XMP.replace(b"rdf:", b"").replace(b":rdf=", b"="),
+    "in a packet": b'<?xpacket begin=""?>' + XMP + b" " * 2000 + b'<?xpacket end="w"?>',
+}
+UNMARKABLE = {"no RDF": b"<x/>", "noise": b"\xff\xfe<\0", "too long": XMP.replace(b"image/jpeg", b"y" * 65_200)}
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff"])
+@pytest.mark.parametrize("kind", [*MARKABLE, *UNMARKABLE])
+def test_marks_beside_any_xmp(tmp_path, kind, suffix):
+    image, lost = written(Metadata(xmp={**MARKABLE, **UNMARKABLE}[kind]), tmp_path / f"a.{suffix}", mark=True)
+    assert image.size == PICTURE.size and is_marked(image, images.Pixels.of(image).rgb)
+    assert ("part of XMP" in lost) == (kind in UNMARKABLE and (kind != "too long" or suffix == "jpg"))
+    if kind in ("usual", "UTF-16", "other prefix", "no prefix", "in a packet"):
+        assert b"image/jpeg" in (image.info.get("xmp") or image.info["XML:com.adobe.xmp"].encode())
+        ElementTree.fromstring(MARK_OF_PACKET.sub(b"", image.info["xmp"]))
+
+
+MARK_OF_PACKET = re.compile(rb"<\?xpacket[^>]*>")
 NO_MARK = b'<rdf:Description xmlns:dagn="urn:dagn-pre" dagn:restored="zz"/>'
 
 
