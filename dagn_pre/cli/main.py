@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dagn_pre import __version__
+from dagn_pre.cli.batch import told_warnings
 from dagn_pre.errors import DagnPreError, UsageError, printable
 
 COMMANDS = (
@@ -80,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         _check_paths(options)
-        with _terminated_as_interrupted():
+        with _terminated_as_interrupted(), told_warnings():
             return options.run(options)
     except (DagnPreError, OSError) as error:
         if options.debug:
