@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -227,6 +228,7 @@ def header_subsampling(image: Image.Image) -> str | None:
 SOI, EOI, SOS, APP0, APP14, APP15, COM, TEM = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE, 0xEF, 0xFE, 0x01
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..SOF15; the others there are DHT, JPG and DAC
 PROGRESSIVE = 0xC2
+BETWEEN_SCANS = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # markers, but for restarts
 
 
 @dataclass(frozen=True)
@@ -270,6 +272,20 @@ def segments(jpeg: bytes) -> Iterator[Segment]:
             raise ImageError("its JPEG header is damaged")
         yield Segment(start, position + length, marker, jpeg[position + 2 : position + length])
         position += length
+
+
+def end(jpeg: bytes) -> int | None:
+    """Where the picture ends, behind its end marker; None where it has none."""
+    try:
+        position = max((segment.stop for segment in segments(jpeg)), default=2)
+    except ImageError:
+        return None
+    while (found := BETWEEN_SCANS.search(jpeg, position)) is not None:
+        position = found.end()
+        if jpeg[position - 1] == EOI:
+            return position
+        position += int.from_bytes(jpeg[position : position + 2], "big")  # a scan's header, or a table
+    return None
 
 
 def completed(jpeg: bytes) -> bytes | None:

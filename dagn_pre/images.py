@@ -21,11 +21,13 @@ HEIC needs the extra ``heif``.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import io
 import os
+import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -35,10 +37,10 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from tqdm import tqdm
 
-from dagn_pre import codec, files
+from dagn_pre import chunks, codec, files
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError, ImageWarning, failure
-from dagn_pre.metadata import Metadata, digest, is_marked, orientation
+from dagn_pre.metadata import Metadata, digest, is_marked, orientation, read_more
 
 MAX_PIXELS = 178_956_970  # where Pillow itself suspects a decompression bomb
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -66,6 +68,7 @@ TURNS = {  # orientation -> what turns a picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+DRAWINGS = ("EPS", "MPEG")  # which Pillow knows, and hands to another program or to none
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 # Pixels, palette, colour key, alpha, animation. Everything else in these files is metadata.
 PNG_PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
@@ -111,8 +114,8 @@ def open_image(source: str | Path | bytes, name: str | None = None) -> ImageFile
     """
     name = name or label(source)
     with codec.reading(name):
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        if not data:
+        data = source if isinstance(source, bytes) else content(source, name)
+        if not data:  # bytes
             raise ImageError(f"{name}: the file is empty")
         if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS:
             _register_heif(name)
@@ -127,9 +130,31 @@ def open_image(source: str | Path | bytes, name: str | None = None) -> ImageFile
                 if isinstance(error, UnidentifiedImageError) and (reason := _unreadable(data)):
                     raise ImageError(f"{name}: {reason}") from error
                 raise
+    if image.format in DRAWINGS or isinstance(image, ImageFile.StubImageFile):
+        raise ImageError(f"{name}: not an image in a format that is read, but {image.format}")
+    read_more(image, data)
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{name}: {image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS}")
     return image
+
+
+def content(path: str | Path, name: str | None = None) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        ImageError: empty, or no file: devices and pipes may never end.
+        OSError: as the system has it.
+    """
+    name = name or label(path)
+    if "://" in str(path):
+        raise ImageError(f"{name}: is a URL; read it first, and give the bytes")
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a folder tells its reason
+        raise ImageError(f"{name}: no regular file")
+    data = Path(path).read_bytes()
+    if not data:
+        raise ImageError(f"{name}: the file is empty")
+    return data
 
 
 def _open_bare(data: bytes) -> ImageFile.ImageFile | None:
@@ -150,11 +175,9 @@ def _bare(data: bytes) -> bytes | None:
     if data.startswith(b"\xff\xd8"):
         return _bare_jpeg(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        chunks = _chunks(data, 8, lambda head: (head[4:], 12 + int.from_bytes(head[:4], "big")))
-        return data[:8] + b"".join(chunk for name, chunk in chunks if name in PNG_PICTURE)
+        return data[: chunks.PNG_HEAD] + b"".join(chunk for name, chunk in chunks.of_png(data) if name in PNG_PICTURE)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        chunks = _chunks(data, 12, lambda head: (head[:4], 8 + (int.from_bytes(head[4:], "little") + 1) // 2 * 2))
-        kept = bytearray(b"".join(chunk for name, chunk in chunks if name in WEBP_PICTURE))
+        kept = bytearray(b"".join(chunk for name, chunk in chunks.of_webp(data) if name in WEBP_PICTURE))
         if kept.startswith(b"VP8X"):
             kept[8:9] = bytes(flags & ~WEBP_METADATA for flags in kept[8:9])
         return b"RIFF" + (len(kept) + 4).to_bytes(4, "little") + b"WEBP" + kept
@@ -177,14 +200,6 @@ def _bare_jpeg(data: bytes) -> bytes | None:
     return b"".join([*kept, data[position:]])
 
 
-def _chunks(data: bytes, position: int, head: Callable[[bytes], tuple[bytes, int]]) -> Iterator[tuple[bytes, bytes]]:
-    """(name, bytes) of each chunk of a file; ``head`` tells the name and the length of all of it from its first eight bytes."""
-    while position + 8 <= len(data):
-        name, length = head(data[position : position + 8])
-        yield name, data[position : position + length]
-        position += length
-
-
 def _register_heif(name: str) -> None:
     if "HEIF" in Image.OPEN:
         return
@@ -195,21 +210,46 @@ def _register_heif(name: str) -> None:
     register_heif_opener()
 
 
+BEGINNINGS = {  # of files -> why they are not read
+    b"\xff\x0a": "JPEG XL, which Pillow does not read",
+    b"\0\0\0\x0cJXL ": "JPEG XL, which Pillow does not read",
+    b"version https://git-lfs": "a pointer of Git LFS, not the picture: git lfs pull",
+    b"\x89PNG\r\n\x1a\n": "damaged or cut short (a PNG whose header cannot be read)",
+    b"GIF8": "damaged or cut short (a GIF whose header cannot be read)",
+    b"\0\0\0\x0cjP  ": "damaged or cut short (JPEG 2000 whose header cannot be read)",
+    b"\xff\x4f\xff\x51": "damaged or cut short (JPEG 2000 whose header cannot be read)",
+} | dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "damaged or cut short, or a kind of TIFF that Pillow does not read")
+PROCESSES = {  # markers of JPEG's frames that libjpeg does not read
+    0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "lossless and hierarchical",
+    0xCB: "lossless and arithmetic-coded", 0xCD: "hierarchical", 0xCE: "hierarchical",
+    0xCF: "lossless and hierarchical", 0xF7: "JPEG-LS",
+}  # fmt: skip
+
+
 def _unreadable(data: bytes) -> str | None:
-    """Why Pillow does not know a file, where its first bytes tell."""
-    if data.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
-        return "JPEG XL, which Pillow does not read"
-    if data[4:12] == b"ftypavif":
+    """Why Pillow does not know, or cannot decode, a file, where its bytes tell."""
+    if data[4:11] in (b"ftypavi", b"ftypmif"):  # avif, avis, mif1
         return "damaged AVIF, or this Pillow reads none"
-    if data.startswith(b"\xff\xd8\xff"):
-        try:
-            frames = [segment.data[0] for segment in codec.segments(data) if segment.marker in codec.FRAMES]
-        except (ImageError, IndexError):
-            frames = []
-        if frames and frames[0] > 8:
-            return f"a JPEG of {frames[0]} bits per sample, which is refused; only those of 8 are read"
-        return "damaged or cut short (a JPEG whose header cannot be read)"
-    return None
+    for beginning, reason in BEGINNINGS.items():
+        if data.startswith(beginning):
+            return reason
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    process, depth = _frame(data)
+    if process:
+        return f"a JPEG of another kind ({process}), which Pillow does not read"
+    if depth > 8:
+        return f"a JPEG of {depth} bits per sample, which is refused; only those of 8 are read"
+    return "damaged or cut short (a JPEG whose header cannot be read)"
+
+
+def _frame(jpeg: bytes) -> tuple[str | None, int]:
+    """By a JPEG's first frame header: what process Pillow lacks for it, and bits per sample; 0 where there is none."""
+    with contextlib.suppress(ImageError):
+        for segment in codec.segments(jpeg):
+            if segment.marker in codec.FRAMES or segment.marker in PROCESSES:
+                return PROCESSES.get(segment.marker), next(iter(segment.data), 0)
+    return None, 0
 
 
 @dataclass(frozen=True)
@@ -267,19 +307,29 @@ def walk(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> Iterator[tuple[Pa
                     if entry.name.startswith("."):
                         continue
                     path = here / entry.name
-                    if entry.is_dir():
-                        if entry.is_symlink():
-                            yield path, "links to folders"
-                        else:
-                            waiting.append(path)
+                    kind = _kind(entry)
+                    if kind == "folder" and not entry.is_symlink():
+                        waiting.append(path)
+                    elif kind == "folder":
+                        yield path, "links to folders"
                     elif path.suffix.lower() not in suffixes:
                         yield path, "files of other formats"
-                    elif not entry.is_file():
-                        yield path, "links to nothing" if entry.is_symlink() else "no regular files"
                     else:
-                        yield path, None
+                        yield path, None if kind == "file" else kind
         except OSError as error:
             yield here, f"folders that cannot be read ({error.strerror})"
+
+
+def _kind(entry: os.DirEntry) -> str:
+    """"file", "folder", or why it is neither."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+    except OSError:  # a link that leads to itself, or to where one may not look
+        return "links to nothing"
+    return "no regular files" if os.path.exists(entry) else "links to nothing"
 
 
 def search(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> Found:
@@ -354,6 +404,8 @@ class Pixels:
 
     @classmethod
     def _decoded(cls, image: Image.Image) -> Pixels:
+        if not isinstance(image.info.get("xmp", b""), (bytes, str)):  # a TIFF's decoder would search it for an orientation
+            del image.info["xmp"]
         colour, raw = COLOUR_OF_MODE[image.mode], [tile[3] for tile in getattr(image, "tile", ()) if len(tile) > 3]
         image.load()
         if colour in ("L", "RGB") and image.mode in ("1", "L", "P", "RGB") and _has_transparent_colour(image):
@@ -381,13 +433,15 @@ def _helped(image: Image.Image, file: IO[bytes] | None, name: str, strict: bool)
     metadata that the decoder stumbles over. None for all others.
 
     Raises:
-        ImageError: a missing end marker, if ``strict``.
+        ImageError: a missing end marker, if ``strict``; a kind of JPEG that Pillow does not decode.
     """
     if file is None or file.closed:
         return None
     file.seek(0)
     data = file.read()
     whole = codec.completed(data) if isinstance(image, JpegImageFile) else None
+    if whole is None and isinstance(image, JpegImageFile) and _frame(data)[0]:
+        raise ImageError(f"{name}: {_unreadable(data)}")
     if whole is None:
         return _open_bare(data)
     if strict:

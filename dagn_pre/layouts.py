@@ -76,7 +76,9 @@ class Layout:
         return self.format == SAME
 
     def is_image(self, name: str) -> bool:
-        """Whether a file of that name is one to be restored."""
+        """Whether a file of that name is one to be restored; hidden ones, such as what macOS puts into archives, are not."""
+        if posixpath.basename(name).startswith("."):
+            return False
         return posixpath.splitext(name)[1].lower() in (JPEG_SUFFIXES if self.jpeg_only else SUFFIXES)
 
     def renamed(self, path: str) -> str:

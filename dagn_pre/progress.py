@@ -38,5 +38,6 @@ def bar(*arguments, **options) -> tqdm:
 
 def skip(shown: tqdm) -> None:
     """One more of a bar's that needed nothing: it does not count as speed."""
-    shown.initial += 1
-    shown.update()
+    if not shown.disable:  # then it has no counters
+        shown.initial += 1
+        shown.update()

@@ -147,7 +147,22 @@ def twelve_bits() -> bytes:
     return bytes(data)
 
 
+def framed(marker: int) -> bytes:
+    """A JPEG that says it is of another process."""
+    return odd_files.jpeg().replace(b"\xff\xc0", bytes((0xFF, marker)), 1)
+
+
 REASONS = {
+    "lossless": lambda: framed(0xC3),
+    "hierarchical": lambda: framed(0xC5),
+    "JPEG-LS": lambda: b"\xff\xd8\xff\xf7\0\x0b\x08\0\x40\0\x60\1\1\x11\0" + bytes(99),
+    "pointer of Git LFS": lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+    "format that is read, but EPS": lambda: odd_files.saved(Image.fromarray(photograph()), "EPS"),
+    "format that is read, but HDF5": lambda: b"\x89HDF\r\n\x1a\n" + bytes(99),
+    r"cut short \(a PNG": lambda: odd_files.png(Image.new("L", (9, 9)))[:30],
+    r"cut short \(a GIF": lambda: odd_files.animation()[:9],
+    r"cut short \(JPEG 2000": lambda: odd_files.saved(Image.fromarray(photograph()), "JPEG2000")[:99],
+    "a kind of TIFF": lambda: b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0",
     "colour mode 'LAB' is refused; convert to RGB": lambda: odd_files.saved(Image.new("LAB", (20, 20)), "TIFF"),
     "12 bits per sample": twelve_bits,
     "JPEG XL": lambda: b"\xff\x0a" + bytes(50),
@@ -378,6 +393,8 @@ def test_what_a_folder_holds_and_what_is_left_out(tmp_path, monkeypatch):
         (folder / name).write_bytes(b"x")
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "itself.png").symlink_to("itself.png")
+    (folder / "device.png").symlink_to("/dev/zero")
     (tmp_path / "elsewhere" / "real.png").write_bytes(b"x")
     (folder / "there.png").symlink_to(tmp_path / "elsewhere" / "real.png")
     os.mkfifo(folder / "pipe.jpg")
@@ -388,8 +405,8 @@ def test_what_a_folder_holds_and_what_is_left_out(tmp_path, monkeypatch):
     assert left_out == {
         "files of other formats": ["notes.txt", "raw.cr2"],
         "links to folders": ["linked"],
-        "links to nothing": ["gone.png"],
-        "no regular files": ["pipe.jpg"],
+        "links to nothing": ["gone.png", "itself.png"],
+        "no regular files": ["device.png", "pipe.jpg"],
     }
     assert images.find_images(folder) == list(found.paths)
     scan = os.scandir
@@ -401,6 +418,13 @@ def test_what_a_folder_holds_and_what_is_left_out(tmp_path, monkeypatch):
 
     monkeypatch.setattr(images.os, "scandir", closed)
     assert "folders that cannot be read (Permission denied)" in images.search(folder).left_out
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)], ids=["pipe", "device"])
+def test_what_never_ends_is_refused(tiny, tmp_path, make):
+    make(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="a.jpg: no regular file"):
+        tiny(tmp_path / "a.jpg")
 
 
 def test_formats_are_read_by_suffix_and_content(tiny, tmp_path):

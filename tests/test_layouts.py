@@ -203,6 +203,19 @@ def test_a_bad_image_takes_its_sample_along(tmp_path, restorer):
     assert [row.source.rpartition("#")[2] for row in rows if row.state == "failed"] == ["0002.jpg", "0002.seg.png"]
 
 
+def test_what_macos_puts_into_archives_is_no_image(tmp_path, restorer):
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in/00.tar", "w") as archive:
+        for name, data in {"._a.jpg": b"\0\5\x16\7", "a.jpg": jpeg(0)}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    (row,) = run("shards", tmp_path / "in/00.tar", tmp_path / "out", restorer)
+    with tarfile.open(tmp_path / "out/00.tar") as archive:
+        assert archive.getnames() == ["._a.jpg", "a.png"] and row.state == "restored"
+        assert archive.extractfile("._a.jpg").read() == b"\0\5\x16\7"
+
+
 @pytest.mark.parametrize("cut", ["half", "member"])
 def test_a_shard_cut_short_is_one_failed_row_and_no_output(tmp_path, restorer, cut):
     """In the middle of a member, and between two, where tar files can be read as if nothing were missing."""

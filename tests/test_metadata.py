@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -102,6 +104,7 @@ def test_what_a_format_has_a_place_for_is_kept_and_the_rest_named(tmp_path, sour
     if before.comments and target != "tiff":
         assert after.comments == (before.comments if "comments" in kept else ())
     names = {"exif": "EXIF", "xmp": "XMP", "icc_profile": "ICC profile", "comments": "comments", "iptc": "IPTC"}
+    names["dpi"] = "resolution"  # the EXIF here does not say it
     assert set(lost) == {name for part, name in names.items() if getattr(before, part) and part not in kept}
 
 
@@ -203,6 +206,26 @@ def test_resolution_is_kept(tmp_path, make, target):
     assert image.info["dpi"] == pytest.approx((300, 300), abs=0.5)
 
 
+@pytest.mark.parametrize("make", [lambda: tiff(), lambda: odd_files.jpeg(exif=exif())], ids=["TIFF", "JPEG with EXIF"])
+def test_a_resolution_that_no_one_told_is_none(make):
+    assert Metadata.of(opened(make())).dpi is None
+
+
+ASPECTS = {
+    "JFIF": lambda: bytes.fromhex("ffd8ffe000104a46494600010100000200010000") + odd_files.jpeg()[20:],
+    "PNG": lambda: odd_files.png(PICTURE, (b"pHYs", struct.pack(">LLB", 2, 1, 0))),
+    "TIFF": lambda: odd_files.saved(PICTURE, "TIFF", resolution_unit=1, x_resolution=2, y_resolution=1),
+}
+
+
+@pytest.mark.parametrize("target", ["png", "tiff", "jpg", "webp", "bmp"])
+@pytest.mark.parametrize("kind", ASPECTS)
+def test_pixels_that_are_no_squares_stay_so_or_are_named(tmp_path, kind, target):
+    image, lost = written(Metadata.of(opened(ASPECTS[kind]())), tmp_path / f"a.{target}")
+    kept = target == "tiff"
+    assert Metadata.of(image).aspect == ((2, 1) if kept else None) and lost == (() if kept else ("aspect of pixels",))
+
+
 @pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 1), (float("inf"), 1), ("a", "b"), (-1, -1), (72,)])
 def test_a_resolution_that_is_none_is_none(dpi):
     image = opened(odd_files.jpeg())
@@ -241,12 +264,126 @@ def test_a_pngs_text_and_gamma_are_kept_in_a_png_and_named_elsewhere(tmp_path):
     assert (png.info["gamma"], png.info["srgb"], png.text["Title"]) == (1.0, 1, "a title") and not lost
     assert png.info["chromaticity"] == tuple(corner / 100_000 for corner in range(30_000, 30_008))
     assert png.text["Author"] == "Jürgen" and png.text["Author"].lang == "de"
-    assert set(written(metadata, tmp_path / "a.jpg")[1]) == {"text (Title)", "text (Author)", "gamma"}
+    assert set(written(metadata, tmp_path / "a.jpg")[1]) == {"text (Title)", "text (Author)", "gamma", "colours"}
 
 
-def test_the_usual_gamma_is_no_loss(tmp_path):
-    metadata = Metadata.of(opened(odd_files.png(PICTURE, (b"gAMA", struct.pack(">L", 45455)), (b"sRGB", b"\0"))))
+def test_the_usual_colours_are_no_loss(tmp_path):
+    corners = struct.pack(">8L", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+    usual = (b"gAMA", struct.pack(">L", 45455)), (b"sRGB", b"\0"), (b"cHRM", corners), (b"cICP", bytes((1, 13, 0, 1)))
+    metadata = Metadata.of(opened(odd_files.png(PICTURE, *usual)))
     assert written(metadata, tmp_path / "a.jpg")[1] == ()
+
+
+def test_colours_by_code_points_are_kept_in_a_png_and_named_elsewhere(tmp_path):
+    wide = b"cICP", bytes((9, 16, 0, 1))  # BT.2020 and PQ
+    metadata = Metadata.of(opened(odd_files.png(PICTURE, wide)))
+    png, lost = written(metadata, tmp_path / "a.png")
+    assert odd_files.png_chunk(*wide) in (tmp_path / "a.png").read_bytes() and not lost
+    assert Metadata.of(png).chunks == metadata.chunks and written(metadata, tmp_path / "a.tiff")[1] == ("colours",)
+
+
+def profile(space: bytes) -> bytes:
+    return PROFILE[:16] + space + PROFILE[20:]
+
+
+@pytest.mark.parametrize("target", ["png", "jpg", "tiff", "webp"])
+@pytest.mark.parametrize("mode, space", [("RGB", b"GRAY"), ("RGB", b"CMYK"), ("RGB", b"Lab "), ("L", b"GRAY"), ("L", b"RGB ")])
+def test_a_profile_goes_with_its_colours_alone(tmp_path, target, mode, space):
+    source = opened(odd_files.saved(PICTURE.convert(mode), "JPEG", icc_profile=profile(space)))
+    image, lost = written(Metadata.of(source), tmp_path / f"a.{target}", PICTURE.convert(mode))
+    fits = space == b"RGB " or (space == b"GRAY" and mode == "L" and target != "webp")  # whose pictures are in colour
+    assert (image.info.get("icc_profile") == profile(space)) == fits
+    assert lost == (() if fits else ("ICC profile of other colours",))
+
+
+def jp2(*boxes: tuple[bytes, bytes], in_header: bool = False) -> bytes:
+    """A JPEG 2000 file with further boxes."""
+    data = odd_files.saved(PICTURE, "JPEG2000", comment="hello")
+    more = b"".join(struct.pack(">L", len(content) + 8) + kind + content for kind, content in boxes)
+    start = data.index(b"jp2h") - 4
+    stop = start + int.from_bytes(data[start : start + 4], "big")
+    if in_header:
+        return data[:start] + struct.pack(">L", stop - start + len(more)) + data[start + 4 : stop] + more + data[stop:]
+    return data[:stop] + more + data[stop:]
+
+
+def gif(*extensions: bytes) -> bytes:
+    data = odd_files.saved(PICTURE.quantize(4), "GIF")
+    return data[:25] + b"".join(extensions) + data[25:]
+
+
+XMP_UUID, EXIF_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac"), b"JpgTiffExif->JP2"
+LEFT_BY_PILLOW = {
+    "XMP of a GIF": (lambda: gif(b"!\xff\x0bXMP DataXMP", XMP, b"\1", bytes(range(255, -1, -1)), b"\0"), {"xmp": XMP}),
+    "XMP of JPEG 2000": (lambda: jp2((b"uuid", XMP_UUID + XMP)), {"xmp": XMP}),
+    "EXIF of JPEG 2000": (lambda: jp2((b"uuid", EXIF_UUID + exif()[6:])), {"exif": exif()}),
+    "profile of JPEG 2000": (lambda: jp2((b"colr", b"\2\0\0" + PROFILE), in_header=True), {"icc_profile": PROFILE}),
+    "IPTC among Photoshop's resources of a TIFF": (
+        lambda: odd_files.saved(PICTURE, "TIFF", tiffinfo={34377: photoshop(IPTC)[18:]}), {"iptc": IPTC}
+    ),
+    "resolution in EXIF alone": (lambda: odd_files.saved(PICTURE, "PNG", exif=resolution(300, 2)), {"dpi": (300, 300)}),
+    "resolution in EXIF in cm": (lambda: odd_files.jpeg(exif=resolution(100, 3)), {"dpi": (254, 254)}),
+}  # fmt: skip
+
+
+def resolution(density: float, unit: int) -> bytes:
+    made = Image.Exif()
+    made.update({0x011A: density, 0x011B: density, 0x0128: unit})
+    return made.tobytes()
+
+
+@pytest.mark.parametrize("kind", LEFT_BY_PILLOW)
+def test_what_pillow_leaves_unread_is_read(kind):
+    make, expected = LEFT_BY_PILLOW[kind]
+    metadata = Metadata.of(opened(make()))
+    assert {part: getattr(metadata, part) for part in expected} == expected and not metadata.lost
+
+
+def tiff(*tags: tuple[int, int, int, bytes], samples: int = 3) -> bytes:
+    """Of four pixels, with these tags (number, type, count, up to four bytes) and none that it does not need."""
+    needed = [(256, 3, 1, b"\2"), (257, 3, 1, b"\2"), (258, 3, 1, b"\x08"), (262, 3, 1, b"\2"), (273, 4, 1, b"\x08")]
+    needed += [(277, 3, 1, bytes([samples])), (279, 4, 1, bytes([4 * samples]))]
+    entries = b"".join(struct.pack("<HHL4s", *tag) for tag in sorted((*needed, *tags)))
+    pixels = bytes(range(4 * samples))
+    count = struct.pack("<H", len(needed) + len(tags))
+    return b"II*\0" + struct.pack("<L", 8 + len(pixels)) + pixels + count + entries + bytes(4)
+
+
+GARBLED = odd_files.png(PICTURE, (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP.replace(b"image/jpeg", b"caf\xe9")))
+NAMED = {
+    "a phone's film": (lambda: odd_files.jpeg() + b"\0\0\0\x18ftypmp42" + bytes(500), "data behind the picture"),
+    "a film behind a progressive file": (lambda: odd_files.jpeg(progressive=True) + b"MotionPhoto", "data behind the picture"),
+    "behind a PNG": (lambda: odd_files.png(PICTURE) + b"PK", "data behind the picture"),
+    "behind a WebP": (lambda: odd_files.saved(PICTURE, "WEBP") + b"more than a chunk", "data behind the picture"),
+    "background": (lambda: odd_files.png(PICTURE, (b"bKGD", bytes(6))), "bKGD data"),
+    "provenance": (lambda: odd_files.png(PICTURE, (b"caBX", b"c2pa")), "caBX data"),
+    "a key twice": (lambda: odd_files.png(PICTURE, (b"tEXt", b"a\0one"), (b"tEXt", b"a\0two")), "part of text"),
+    "text that is none": (lambda: GARBLED, "part of text"),
+    "half a profile": (lambda: odd_files.with_segment(odd_files.jpeg(), 0xE2, b"ICC_PROFILE\0\1\2half"), "ICC profile"),
+    "a damaged profile": (lambda: odd_files.png(PICTURE, (b"iCCP", b"name\0\0none")), "ICC profile"),
+    "a map's coordinates": (lambda: tiff((33550, 12, 1, b"\x08")), "further tags of TIFF"),
+    "XMP as a number": (lambda: tiff((700, 4, 1, b"\x08")), "XMP"),
+    "a fifth channel": (lambda: tiff((338, 3, 2, bytes(4)), samples=5), "extra channels"),
+    "a box": (lambda: jp2((b"uuid", bytes(20))), "boxes of JPEG 2000"),
+    "a chunk of WebP": (lambda: riff(odd_files.saved(PICTURE, "WEBP"), b"ABCD\4\0\0\x001234"), "ABCD data"),
+}
+
+
+def riff(data: bytes, more: bytes) -> bytes:
+    return data[:4] + struct.pack("<L", len(data) + len(more) - 8) + data[8:] + more
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_what_is_not_read_is_named(kind):
+    make, name = NAMED[kind]
+    image = images.open_image(make())
+    assert images.Pixels.of(image).rgb.size and Metadata.of(image).lost == (name,)
+
+
+@pytest.mark.parametrize("padding", [b"", bytes(512), b"\xff" * 9])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}], ids=str)
+def test_padding_behind_a_picture_is_no_loss(options, padding):
+    assert Metadata.of(opened(odd_files.jpeg(**options) + padding)) == Metadata()
 
 
 def test_what_has_no_place_anywhere_is_named():
@@ -304,17 +441,30 @@ def test_a_mark_on_other_pixels_counts_for_nothing(tiny, tmp_path):
         assert not is_marked(opened(data), pixels) and (tiny(data) != pixels).any()
 
 
-@pytest.mark.parametrize("xmp", [None, XMP, b"<x/>", b"\xff\xfe<\0", XMP.replace(b"image/jpeg", b"y" * 65_200)])
-def test_marks_beside_any_xmp(tmp_path, xmp):
-    for suffix in ("png", "jpg", "webp", "tiff"):
-        image, lost = written(Metadata(xmp=xmp), tmp_path / f"a.{suffix}", mark=True)
-        assert image.size == PICTURE.size
-        if xmp is None or b"</rdf:RDF>" in xmp:
-            assert is_marked(image, images.Pixels.of(image).rgb)
-    long = xmp is not None and len(xmp) > 60_000
-    assert ("part of XMP" in written(Metadata(xmp=xmp), tmp_path / "a.jpg", mark=True)[1]) == long
+MARKABLE = {
+    "none": None,
+    "usual": XMP,
+    "UTF-16": XMP.decode().encode("utf-16"),
+    "empty": re.sub(rb"(<rdf:RDF[^>]*)>.*</rdf:RDF>", rb"\1/>", XMP),
+    "other prefix": XMP.replace(b"rdf:", b"r:").replace(b":rdf=", b":r="),
+    "no prefix": XMP.replace(b"rdf:", b"").replace(b":rdf=", b"="),
+    "in a packet": b'<?xpacket begin=""?>' + XMP + b" " * 2000 + b'<?xpacket end="w"?>',
+}
+UNMARKABLE = {"no RDF": b"<x/>", "noise": b"\xff\xfe<\0", "too long": XMP.replace(b"image/jpeg", b"y" * 65_200)}
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff"])
+@pytest.mark.parametrize("kind", [*MARKABLE, *UNMARKABLE])
+def test_marks_beside_any_xmp(tmp_path, kind, suffix):
+    image, lost = written(Metadata(xmp={**MARKABLE, **UNMARKABLE}[kind]), tmp_path / f"a.{suffix}", mark=True)
+    assert image.size == PICTURE.size and is_marked(image, images.Pixels.of(image).rgb)
+    assert ("part of XMP" in lost) == (kind in UNMARKABLE and (kind != "too long" or suffix == "jpg"))
+    if kind in ("usual", "UTF-16", "other prefix", "no prefix", "in a packet"):
+        assert b"image/jpeg" in (image.info.get("xmp") or image.info["XML:com.adobe.xmp"].encode())
+        ElementTree.fromstring(MARK_OF_PACKET.sub(b"", image.info["xmp"]))
+
+
+MARK_OF_PACKET = re.compile(rb"<\?xpacket[^>]*>")
 NO_MARK = b'<rdf:Description xmlns:dagn="urn:dagn-pre" dagn:restored="zz"/>'
 
 

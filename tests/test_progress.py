@@ -44,6 +44,7 @@ def test_a_terminal_gets_a_bar(monkeypatch, leave):
 def test_a_disabled_one_says_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", log := io.StringIO())
     list(progress.bar(range(3), disable=True))
+    progress.skip(progress.bar(total=1, disable=True))
     assert not log.getvalue()
 
 

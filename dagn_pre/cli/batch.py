@@ -393,14 +393,14 @@ def _row(task: Task, result: Result, folder: Path) -> Row:
 
 
 @contextlib.contextmanager
-def told_warnings(source: Path) -> Iterator[None]:
-    """Say each warning about an image in one line that names the file."""
+def told_warnings(source: Path | None = None) -> Iterator[None]:
+    """Say each warning about an image in one line that names the file, which is ``source`` where the warning does not."""
     usual = warnings.formatwarning
 
     def line(message, category, *where, **more) -> str:
         if not issubclass(category, ImageWarning):
             return usual(message, category, *where, **more)
-        text = str(message) if str(source) in str(message) else f"{source}: {message}"
+        text = str(message) if source is None or str(source) in str(message) else f"{source}: {message}"
         return printable(f"warning: {text}") + "\n"
 
     with warnings.catch_warnings():

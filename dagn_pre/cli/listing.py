@@ -65,7 +65,10 @@ def plan(
             raise UsageError(f"{given}: dagn-pre restore goes to storage with --cluster, and no other command does")
     for source in sources:
         if not source.is_file() and not source.is_dir():
-            raise UsageError(f"{source}: no such file or folder")
+            raise UsageError(f"{source}: {'no regular file' if source.exists() else 'no such file or folder'}")
+    for above in target.parents:
+        if above.is_file():
+            raise UsageError(f"{target}: {above} is a file, not a folder")
     several = len(sources) > 1
     if not several and sources[0].is_file() and not target.is_dir():
         if target.suffix.lower() not in writable:

@@ -8,11 +8,14 @@ import contextlib
 import functools
 import importlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from dagn_pre import __version__
+from dagn_pre.cli.batch import told_warnings
 from dagn_pre.errors import DagnPreError, UsageError, printable
 
 COMMANDS = (
@@ -79,7 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with _terminated_as_interrupted():
+        _check_paths(options)
+        with _terminated_as_interrupted(), told_warnings():
             return options.run(options)
     except (DagnPreError, OSError) as error:
         if options.debug:
@@ -89,6 +93,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as interruption:
         print(f"dagn-pre {options.command}: interrupted; what was finished is kept", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT)
+
+
+def _check_paths(options: argparse.Namespace) -> None:
+    """See that no URL was given for a local path, which would have become a folder such as "s3:"; raises UsageError."""
+    for given in vars(options).values():
+        for path in given if isinstance(given, list) else [given]:
+            if isinstance(path, Path) and (url := re.fullmatch(r"([A-Za-z][\w+.-]+):/(.*)", str(path))):
+                raise UsageError(f"{url[1]}://{url[2]} is a URL, where only a local path works")
 
 
 def _show_commands(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

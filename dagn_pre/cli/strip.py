@@ -17,11 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dagn_pre.files import write_atomic
-    from dagn_pre.images import JPEG_SUFFIXES
+    from dagn_pre.images import JPEG_SUFFIXES, content
     from dagn_pre.side_information import segment
 
     def work(source: Path, target: Path) -> batch.Done:
-        write_atomic(target, segment.strip(source.read_bytes()))
+        write_atomic(target, segment.strip(content(source)))
         return batch.Done()
 
     # Names stay, and other formats have nothing to strip.

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from dagn_pre import codec, evidence, images
 from dagn_pre.cli import batch, listing
 from dagn_pre.cli.main import main
-from dagn_pre.errors import UsageError, failure, printable
+from dagn_pre.errors import ImageWarning, UsageError, failure, printable
 from dagn_pre.files import atomic_path, write_atomic
 from dagn_pre.inference import Inference
 from dagn_pre.manifest import FOLDER
@@ -284,6 +285,8 @@ def test_several_sources_need_a_folder(tmp_path, restore, capsys):
     assert "gone.jpg: no such file or folder" in capsys.readouterr().err
     assert restore(tmp_path / "a.jpg", tmp_path / "x", tmp_path / "x") == 2
     assert "among the inputs of" in capsys.readouterr().err
+    assert restore(tmp_path / "x", tmp_path / "file" / "out") == 2
+    assert f"{tmp_path / 'file'} is a file, not a folder" in capsys.readouterr().err
     assert files(tmp_path) == before
 
 
@@ -438,6 +441,18 @@ def test_heic_beside_jpeg_as_phones_write_them(tmp_path, restore):
 
 
 # -- metadata, the end marker, what was restored before -------------------------------------------------------------------
+
+
+def test_every_command_says_a_warning_about_an_image_in_one_line(monkeypatch):
+    told = []
+
+    def run(options) -> int:
+        told.append(warnings.formatwarning(ImageWarning("a\nb.jpg: is odd"), ImageWarning, "code.py", 1))
+        return 0
+
+    monkeypatch.setattr("dagn_pre.cli.models.run", run)
+    usual = warnings.formatwarning
+    assert main(["models"]) == 0 and told == ["warning: a\\nb.jpg: is odd\n"] and warnings.formatwarning is usual
 
 
 def test_metadata_is_kept_and_what_is_not_is_said_once(tmp_path, restore, capsys):

@@ -63,6 +63,16 @@ def test_existing_outputs_are_skipped_unless_overwritten(tree, tmp_path, tiny_we
     assert (out / "a.jpg.png").read_bytes() != b"mine"
 
 
+@pytest.mark.parametrize("words", [["restore"], ["compress", "--qf", "20"], ["strip"]], ids=lambda words: words[0])
+def test_one_file_whose_output_is_there_is_skipped(tmp_path, tiny_weights, capsys, words):
+    (tmp_path / "a.jpg").write_bytes(codec.encode(photograph(), 20))
+    model = ["--model", str(tiny_weights)] if words == ["restore"] else []
+    target = tmp_path / ("b.png" if words == ["restore"] else "b.jpg")
+    for told in ("1 written", "1 skipped"):
+        assert main([*words, str(tmp_path / "a.jpg"), str(target), *model]) == 0
+        assert told in capsys.readouterr().out
+
+
 def test_restore_one_file_keeps_alpha_profile_and_turns_upright(tmp_path, tiny_weights):
     image = Image.fromarray(photograph(40, 60))
     image.putalpha(Image.fromarray(photograph(40, 60, 7)[..., 0]))
@@ -165,6 +175,24 @@ def test_failed_work_exits_with_1_and_debug_shows_the_error(tmp_path, capsys):
     assert "w.safetensors: no such weights file" in capsys.readouterr().err
     with pytest.raises(Exception, match="no such weights file"):
         main([*arguments, "--debug"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", "memory://b/a.jpg"],
+        ["evaluate", "--data", ".", "s3://b/x"],
+        ["evaluate", "--data", ".", "--output", "s3://b/x"],
+        ["cache", "info", "gs://b/x"],
+        ["bench", "scale", "hf://b/x"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_url_is_no_local_path(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert f"{arguments[-1]} is a URL, where only a local path works" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", COMMANDS)

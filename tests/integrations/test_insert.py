@@ -290,3 +290,18 @@ def test_inserted_config_keeps_its_config_dicts():
 def test_a_config_that_inherits_from_mmseg_is_read_under_any_name_of_its_package():
     changed = insert(load(CONFIGS / "pspnet_r50_d8_voc.py"), splits=("test",))
     assert names(changed.test_dataloader.dataset.pipeline)[:2] == ["LoadImageFromFile", "DAGNRestore"]
+
+
+@pytest.mark.parametrize(
+    "code, reason",
+    {
+        "raise KeyError('lost')": "KeyError: 'lost'",
+        "import sys; sys.exit(7)": "it ends the program",
+        "a = = 1": "invalid syntax",
+        "_base_ = './gone.py'": "gone.py: No such file or directory",
+    }.items(),
+)
+def test_what_goes_wrong_in_a_config_is_one_error(tmp_path, code, reason):
+    (tmp_path / "a.py").write_text(code)
+    with pytest.raises(ConfigError, match=f"a.py: the config cannot be loaded: .*{reason}"):
+        load(tmp_path / "a.py")

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
-from dagn_pre.errors import ConfigError, UsageError
+from dagn_pre.errors import ConfigError, UsageError, failure
 
 
 def find(source: str | Path) -> Path:
@@ -51,5 +51,7 @@ def load(path: Path) -> Config:
     try:
         with mmseg_under_any_name():
             return Config.fromfile(path)
+    except SystemExit as error:
+        raise ConfigError(f"{path}: the config cannot be loaded: it ends the program") from error
     except Exception as error:
-        raise ConfigError(f"{path}: the config cannot be loaded: {error}") from error
+        raise ConfigError(f"{path}: {failure('the config cannot be loaded', error)}") from error
