@@ -5,10 +5,10 @@
 _base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py']
 
 data_root = '{{$DAGN_PRE_DATA:data/dagn-pre}}/'
-checkpoint = 'faster_rcnn_voc.pth'  # not kept in the repository yet: bench train makes it
+checkpoint = 'faster_rcnn_voc.pth'  # ships in benchmarks/weights
 load_from = data_root + 'weights/yolox_nano_coco_mmdet3.pth'
 scored = ('cat', 'chair', 'cow', 'dog', 'horse', 'person', 'sheep', 'sofa')  # at least ten images each
-benchmark = dict(model='Faster R-CNN YOLOX-nano', dataset='VOC 2012 val sample', scored=scored)
+benchmark = dict(model='Faster R-CNN CSPDarknet-nano', dataset='VOC 2012 val sample', scored=scored)
 classes = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog', 'horse',
            'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
 metainfo = dict(classes=classes)

@@ -4,7 +4,7 @@ _base_ = ['./faster_rcnn_voc.py']
 
 checkpoint = 'faster_rcnn_voc_jpeg.pth'  # not kept in the repository yet: bench train makes it
 load_from = 'faster_rcnn_voc.pth'
-benchmark = dict(model='Faster R-CNN YOLOX-nano, JPEG-augmented', variant_of='Faster R-CNN YOLOX-nano')
+benchmark = dict(model='Faster R-CNN CSPDarknet-nano, JPEG-augmented', variant_of='Faster R-CNN CSPDarknet-nano')
 custom_imports = dict(
     imports=['dagn_pre.benchmarks.downstream.hosts.hooks', 'dagn_pre.integrations.openmmlab'])
 model = dict(backbone=dict(frozen_stages=1))

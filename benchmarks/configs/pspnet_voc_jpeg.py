@@ -2,7 +2,7 @@
 # three times out of four. Early layers learn too, which see JPEG first.
 _base_ = ['./pspnet_voc.py']
 
-checkpoint = 'pspnet_voc_jpeg.pth'  # not kept in the repository yet: bench train makes it
+checkpoint = 'pspnet_voc_jpeg.pth'  # ships in benchmarks/weights
 load_from = 'pspnet_voc.pth'
 benchmark = dict(model='PSPNet MobileNetV2-D16, JPEG-augmented', variant_of='PSPNet MobileNetV2-D16')
 custom_imports = dict(
