@@ -51,13 +51,12 @@ class Options:
         dtype: "auto" (bfloat16 on a GPU that has it, else float32), "float32", "bfloat16", "float16"; applied by autocast, so
             the sum of input and correction stays float32. On CPUs with AMX "bfloat16" takes 0.4 of the time and moves PSNR
             by less than 0.002 dB (dagn-s, five images of LIVE1, QF 10 and 40); "auto" leaves it, since one pixel value in
-            seven then differs, by up to 3 of 255, and results would depend on the CPU.
-            "int8" (OpenVINO on a CPU, extra "int8") has the convolutions of the local part in int8, see docs/engines.md for what
-            it costs and gains.
+            seven then differs, by up to 3 of 255, and results would depend on the CPU. "int8" (OpenVINO on a CPU, extra
+            "int8") has the convolutions of the local part in int8: docs/engines.md says what that costs and gains.
         engine: what computes the networks: "torch"; "openvino" or "onnxruntime", inference engines for the CPU (extras of the
-            same names; dtype "float32", OpenVINO also "bfloat16" and "int8"), which give the same pixels but for roundings, within 1 of
-            255 in float32; "auto" takes OpenVINO where it is installed, the device is a CPU and the model can be made a graph,
-            else torch. The first use of a model takes seconds, later ones find its graphs in the user's cache folder
+            same names; dtype "float32", OpenVINO also "bfloat16" and "int8"), which give the same pixels but for roundings,
+            within 1 of 255 in float32; "auto" takes OpenVINO where it is installed, the device is a CPU and the model can be
+            made a graph, else torch. The first use of a model takes seconds, later ones find its graphs in the user's cache folder
             (:func:`dagn_pre.engines.folder`).
         assume_quality: 1..100, the QF of every image, set by hand: its compression-sensitive vector is replaced by that QF's
             mean over the training set, so that lower corrects more. For images that were compressed more than once, or resized

@@ -288,7 +288,8 @@ def test_int8_graphs_keep_their_guidance_in_float(tiny_weights, tmp_path, few_pi
     main(["export", str(tiny_weights), "--format", "openvino", "--int8", "-o", str(tmp_path / "whole.xml")])
     main(["export", str(tiny_weights), "--format", "openvino", "--int8", "--tiles", "-o", str(tmp_path / "parts.xml")])
     core = openvino.Core()
-    small = {name: quantised_layers(core.read_model(tmp_path / f"{name}.xml")) for name in ("whole", "parts-guide", "parts-restore")}
+    names = "whole", "parts-guide", "parts-restore"
+    small = {name: quantised_layers(core.read_model(tmp_path / f"{name}.xml")) for name in names}
     assert small["parts-guide"] == set()
     assert small["whole"] == small["parts-restore"] != set()
     image = np.random.default_rng(2).integers(0, 256, (1, 3, 33, 47), dtype=np.uint8)

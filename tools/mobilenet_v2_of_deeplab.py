@@ -22,14 +22,15 @@ from mmseg.utils import register_all_modules
 from dagn_pre.files import atomic_path
 
 EPSILON = 1e-5  # of mmseg's batch norm
+TYPES = {tflite.TensorType.UINT8: np.uint8, tflite.TensorType.INT8: np.int8, tflite.TensorType.INT32: np.int32}
 CONVOLUTIONS = tflite.BuiltinOperator.CONV_2D, tflite.BuiltinOperator.DEPTHWISE_CONV_2D
 
 
 def dequantised(model: tflite.Model, graph: tflite.SubGraph, index: int) -> np.ndarray:
     """A constant tensor of one scale, as float32."""
     tensor = graph.Tensors(index)
-    kind = {tflite.TensorType.UINT8: np.uint8, tflite.TensorType.INT8: np.int8, tflite.TensorType.INT32: np.int32}[tensor.Type()]
-    values = np.frombuffer(model.Buffers(tensor.Buffer()).DataAsNumpy().tobytes(), kind).reshape(tensor.ShapeAsNumpy())
+    stored = model.Buffers(tensor.Buffer()).DataAsNumpy().tobytes()
+    values = np.frombuffer(stored, TYPES[tensor.Type()]).reshape(tensor.ShapeAsNumpy())
     quantised = tensor.Quantization()
     return ((values.astype(np.float64) - quantised.ZeroPoint(0)) * quantised.Scale(0)).astype(np.float32)
 

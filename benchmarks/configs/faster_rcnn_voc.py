@@ -1,7 +1,7 @@
 # Faster R-CNN on VOC 2012's boxes by mmdet's own config, on the backbone and the neck of YOLOX-nano, which COCO has taught to
-# detect: 3131 photographs are too few for a neck to learn from nothing (dagn-pre bench train faster_rcnn_voc --work-dir D, after
-# the photographs of VOC/train were fetched: benchmarks/weights/README.md). Tested on 239 photographs of VOC 2012 val at their
-# native size. The data root is the folder that DAGN_PRE_DATA names.
+# detect: 3046 photographs are too few for a neck to learn from nothing. (dagn-pre bench train faster_rcnn_voc --work-dir D,
+# after the photographs of VOC/train were fetched: benchmarks/weights/README.md.) Tested on 239 photographs of VOC 2012 val at
+# their native size. The data root is the folder that DAGN_PRE_DATA names.
 _base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py']
 
 data_root = '{{$DAGN_PRE_DATA:data/dagn-pre}}/'

@@ -1,7 +1,7 @@
-# PSPNet on VOC 2012 by mmseg's own config, with a narrower head, on the MobileNetV2 of a published DeepLabV3, which COCO and VOC
-# have taught to segment, at its stride of 16: our 3131 photographs are too few to teach an ImageNet backbone (54 mIoU).
+# PSPNet on VOC 2012 by mmseg's own config, with a narrower head, on the MobileNetV2 of a published DeepLabV3, which COCO and
+# VOC have taught to segment, at its stride of 16: 3131 photographs are too few to teach an ImageNet backbone (54 mIoU).
 # tools/mobilenet_v2_of_deeplab.py makes its file. (dagn-pre bench train pspnet_voc --work-dir D, after the photographs of
-# VOC/train were fetched: benchmarks/weights/README.md). Tested on the 300 photographs of VOC/val at their native size. The data
+# VOC/train were fetched: benchmarks/weights/README.md.) Tested on the 300 photographs of VOC/val at their native size. The data
 # root is the folder that DAGN_PRE_DATA names.
 _base_ = ['mmseg::mobilenet_v2/mobilenet-v2-d8_pspnet_4xb2-80k_cityscapes-512x1024.py']
 

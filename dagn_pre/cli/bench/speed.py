@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dagn_pre.cli.extras import needed
 
+DTYPES = "float32", "bfloat16", "int8"
 HELP = "time restorers on inference engines beside host models' own steps"
 EXAMPLE = "dagn-pre bench speed yolox_nano_coco_sample --model dagn-xs dagn-s --engine torch openvino"
 
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("configs", nargs="+", metavar="CONFIG", help="as of dagn-pre bench run; weights are random")
     parser.add_argument("--model", nargs="+", default=["dagn-s"], metavar="NAME", help="restorers: names, or weights files")
     parser.add_argument("--engine", nargs="+", default=["torch"], metavar="E", help="torch, openvino, onnxruntime or auto")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "int8"), help="of restorers and hosts; int8 of restorers alone")
+    parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of restorers and hosts; int8 of restorers alone")
     parser.add_argument("--size", type=int, nargs=2, default=[480, 640], metavar=("H", "W"), help="of the picture in pixels")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="turns that medians are taken of")
     parser.add_argument("--output", type=Path, metavar="DIR", help="gets speed.json and speed.md")
