@@ -120,6 +120,8 @@ class Options:
             raise UsageError(f"dtype must be auto, {', '.join(DTYPES)}, not {self.dtype!r}")
         if self.engine not in engines.ENGINES:
             raise UsageError(f"engine must be one of {', '.join(engines.ENGINES)}, not {self.engine!r}")
+        if self.dtype == "int8" and self.engine not in ("auto", "openvino"):
+            raise UsageError(f"dtype 'int8' is for engine='openvino' on a CPU, not for {self.engine!r}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
             raise UsageError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}")
         _check_max_quality(self.max_quality)
