@@ -91,7 +91,7 @@ def test_graphs_are_made_once_and_kept(tiny_weights, images, monkeypatch, tmp_pa
 def test_a_graph_that_fails_leaves_nothing_behind(tiny_weights, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
-    def full(graph, example, path, metadata=None):
+    def full(graph, example, path, **options):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

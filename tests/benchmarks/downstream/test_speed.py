@@ -38,7 +38,7 @@ def test_a_host_takes_half_precision_too(tiny_weights):
     "options, reason",
     [
         ({"rounds": 0}, "rounds must be at least 1"),
-        ({"dtype": "float16"}, "dtype must be float32 or bfloat16"),
+        ({"dtype": "float16"}, "dtype must be one of float32, bfloat16, int8"),
         ({"sources": ["nothing"]}, "nothing"),
         ({"engines": ["tensorrt"]}, "engine must be one of"),
     ],
