@@ -374,8 +374,8 @@ def test_printable_leaves_letters_and_escapes_the_rest():
 def test_a_terminated_command_leaves_no_partial_file(tmp_path, model, number):
     noise = np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), dtype=np.uint8)
     (tmp_path / "in").mkdir()
-    for name in ("a.png", "b.png", "c.png"):
-        Image.fromarray(noise).save(tmp_path / "in" / name, compress_level=0)
+    for number_of_image in range(12):  # more than are done before a busy machine looks
+        Image.fromarray(noise).save(tmp_path / "in" / f"{number_of_image:02}.png", compress_level=0)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "dagn_pre.cli.main", "restore", str(tmp_path / "in"), str(out), *model, "--strength", "0"]
     former = signal.signal(number, signal.default_int_handler)  # else a child in the background ignores Ctrl-C
