@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -67,15 +67,13 @@ def resolve(engine: str, device: torch.device, dtype: torch.dtype) -> str:
     Raises:
         UsageError: an engine that is not installed, or does not work on this device or in this precision.
     """
-    if dtype == torch.int8 and engine in ("auto", "openvino") and device.type == "cpu":
-        return _resolve_int8()
+    if dtype == torch.int8:
+        return _resolve_int8(engine, device)
     unfit = None
     if device.type != "cpu":
         unfit = f"works on the CPU, not on {device}"
     elif dtype not in (torch.float32, torch.bfloat16) or (engine == "onnxruntime" and dtype != torch.float32):
         unfit = f"does not compute in {str(dtype).removeprefix('torch.')}"
-    if dtype == torch.int8:
-        raise UsageError("dtype 'int8' is for engine='openvino' on a CPU")
     if engine == "auto":
         return "torch" if unfit or missing("openvino") else "openvino"
     if engine != "torch":
@@ -86,7 +84,9 @@ def resolve(engine: str, device: torch.device, dtype: torch.dtype) -> str:
     return engine
 
 
-def _resolve_int8() -> str:
+def _resolve_int8(engine: str, device: torch.device) -> str:
+    if engine not in ("auto", "openvino") or device.type != "cpu":
+        raise UsageError("dtype 'int8' is for engine='openvino' on a CPU")
     if told := lacks("dtype 'int8'", "int8"):
         raise UsageError(told)
     if "INT8" not in _capabilities():
@@ -155,9 +155,9 @@ class Compiled:
     def __init__(self, engine: str, model: RestorationModel, fingerprint: str, dtype: torch.dtype) -> None:
         self.model, self.process = model, os.getpid()
         parts, compiled = split(model), COMPILERS[engine]
-        self._restore = compiled(parts["restore"], f"{fingerprint}-restore", dtype, model)
+        self._restore = compiled(parts["restore"], f"{fingerprint}-restore", dtype)
         # in float32 always: it reads a QF from what half precision rounds away
-        self._guide = compiled(parts["guide"], f"{fingerprint}-guide", torch.float32, model) if "guide" in parts else None
+        self._guide = compiled(parts["guide"], f"{fingerprint}-guide", torch.float32) if "guide" in parts else None
 
     def guide(self, x: Tensor, information: Sequence[ImageInformation]) -> Any:
         if self._guide is None or any(one.assumed is not None for one in information):
@@ -176,13 +176,13 @@ class Compiled:
         return graph([tensor.float().contiguous() for tensor in tensors])
 
 
-def _openvino(make: Callable[[], Example], name: str, dtype: torch.dtype, model: RestorationModel) -> Graph:
+def _openvino(make: Callable[[], Example], name: str, dtype: torch.dtype) -> Graph:
     import openvino
 
     small = dtype == torch.int8
     path = _kept(
         f"{name}-openvino-{openvino.__version__}{'-int8' if small else ''}",
-        lambda path: to_openvino(*make(), path / "graph.xml", int8=model if small else None),
+        lambda path: to_openvino(*make(), path / "graph.xml", int8=small),
     )
     # beside convolutions in int8 the rest may as well be in bfloat16, where the CPU has it
     half = dtype == torch.bfloat16 or (small and "BF16" in _capabilities())
@@ -202,7 +202,7 @@ def _openvino(make: Callable[[], Example], name: str, dtype: torch.dtype, model:
     return run
 
 
-def _onnxruntime(make: Callable[[], Example], name: str, dtype: torch.dtype, model: RestorationModel) -> Graph:
+def _onnxruntime(make: Callable[[], Example], name: str, dtype: torch.dtype) -> Graph:
     import onnxruntime
 
     path = _kept(f"{name}-onnx-{torch.__version__}", lambda path: to_onnx(*make(), path / "graph.onnx"))
@@ -226,15 +226,15 @@ def to_openvino(
     example: Sequence[Tensor],
     path: Path,
     metadata: Mapping[str, str] | None = None,
-    int8: RestorationModel | None = None,
+    int8: bool = False,
 ) -> None:
     """Write a graph as OpenVINO's IR: ``path``, an .xml, and its .bin beside it. Any batch; any size of the image, the first
-    input, in multiples of the stride but for a :class:`WholeGraph`. ``int8``: the model, to have what restores in int8."""
+    input, in multiples of the stride but for a :class:`WholeGraph`. ``int8``: what restores in int8."""
     import openvino
 
     made = _converted(graph, example)
-    if int8 is not None:
-        made = _quantised(made, graph, int8)
+    if int8:
+        made = _quantised(made, graph)
     for key, value in (metadata or {}).items():
         made.set_rt_info(value, ["dagn_pre", key])
     openvino.save_model(made, path, compress_to_fp16=False)
@@ -254,14 +254,14 @@ def _converted(graph: nn.Module, example: Sequence[Tensor]) -> Any:
     return made
 
 
-def _quantised(made: Any, graph: nn.Module, model: RestorationModel) -> Any:
+def _quantised(made: Any, graph: nn.Module) -> Any:
     """The same in int8, but for the guidance of a :class:`WholeGraph`, which reads a QF from what rounding takes away."""
+    model = cast(RestorationModel, graph.model)
     if not isinstance(graph, WholeGraph):
         return quantisation.quantised(made, quantisation.examples(model))
     parts = split(model)
     guidance = quantisation.layers(_converted(*parts["guide"]())) if "guide" in parts else []
-    images = ([torch.from_numpy(one.transpose(2, 0, 1).copy())[None]] for one in quantisation.pictures())
-    return quantisation.quantised(made, images, guidance)
+    return quantisation.quantised(made, ([picture] for picture in quantisation.pictures()), guidance)
 
 
 def to_onnx(graph: nn.Module, example: Sequence[Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:

@@ -271,9 +271,14 @@ def _colour_chunks(image: Image.Image) -> dict[str, bytes]:
     return found
 
 
+def _encoded(image: Image.Image) -> bytes:
+    """The file's bytes, where they are at hand and nothing was taken out of them."""
+    return b"" if getattr(image, "bare", False) else getattr(image, "encoded", b"")
+
+
 def _chunks(image: Image.Image) -> list[tuple[bytes, bytes]]:
     """Those of a PNG whose bytes are at hand."""
-    data = b"" if getattr(image, "bare", False) else getattr(image, "encoded", b"")
+    data = _encoded(image)
     return list({"PNG": chunks.of_png, "WEBP": chunks.of_webp}[image.format](data)) if image.format in ("PNG", "WEBP") else []
 
 
@@ -348,7 +353,7 @@ def read_more(image: Image.Image, data: bytes) -> None:
 
 def _unread(image: Image.Image) -> Iterator[str]:
     """Names of a file's parts that no format takes from here."""
-    data = b"" if getattr(image, "bare", False) else getattr(image, "encoded", b"")
+    data = _encoded(image)
     if image.format == "MPO" and getattr(image, "n_frames", 1) > 1:
         yield "further pictures"
     elif image.format in ("JPEG", "MPO") and (end := codec.end(data)) and data[end:].strip(b"\0\xff"):

@@ -9,7 +9,7 @@ that lie over each other with radii of a power law, whose edges and spectrum are
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,22 +42,23 @@ def dead_leaves(rng: np.random.Generator, side: int) -> np.ndarray:
     return picture.clip(0, 255).astype(np.uint8)
 
 
-def pictures() -> Iterator[np.ndarray]:
-    """The images that activations are read off, the same each time: (SIDE, SIDE, 3) uint8 RGB, once a JPEG."""
+def pictures() -> Iterator[Tensor]:
+    """The images that activations are read off, the same each time: (1, 3, SIDE, SIDE) uint8 RGB, once a JPEG."""
     rng = np.random.default_rng(0)
     for index in range(IMAGES):
-        yield codec.compress(dead_leaves(rng, SIDE), QUALITIES[index % len(QUALITIES)])
+        picture = codec.compress(dead_leaves(rng, SIDE), QUALITIES[index % len(QUALITIES)])
+        yield torch.from_numpy(picture.transpose(2, 0, 1).copy())[None]
 
 
 @torch.inference_mode()
 def examples(model: RestorationModel) -> Iterator[list[Tensor]]:
     """Inputs of a :class:`dagn_pre.graphs.RestoreGraph`: images and their guidance."""
     for picture in pictures():
-        image = torch.from_numpy(picture.transpose(2, 0, 1).copy())[None].float() / 255
+        image = picture.float() / 255
         yield [image, *(model.pack(model.guide(image, [])) if model.pixel_guidance else [])]
 
 
-def quantised(graph: openvino.Model, inputs: Iterator[list[Tensor]], float_layers: list[str] | None = None) -> openvino.Model:
+def quantised(graph: openvino.Model, inputs: Iterable[Sequence[Tensor]], float_layers: Sequence[str] = ()) -> openvino.Model:
     """A graph with its convolutions in int8.
 
     Args:
@@ -67,7 +68,6 @@ def quantised(graph: openvino.Model, inputs: Iterator[list[Tensor]], float_layer
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    logging.getLogger("nncf").setLevel(logging.ERROR)
     nncf.set_log_level(logging.ERROR)
     given = [[tensor.numpy() for tensor in tensors] for tensors in inputs]
     return nncf.quantize(
@@ -75,7 +75,7 @@ def quantised(graph: openvino.Model, inputs: Iterator[list[Tensor]], float_layer
         nncf.Dataset(given),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(given),
-        ignored_scope=nncf.IgnoredScope(names=float_layers or []),
+        ignored_scope=nncf.IgnoredScope(names=list(float_layers)),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
             activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
         ),

@@ -142,8 +142,7 @@ def evaluate(
     output = Path(output)
     results = Results(output / "results.json", surroundings, SETTINGS, overwrite=overwrite)
     measure(results, cells(megapixels, batches, threads), options, rounds)
-    write(results.content, output)
-    return markdown(results.content)
+    return write(results.content, output)
 
 
 def measure(results: Results, chosen: Sequence[Cell], options: Options, rounds: int) -> None:
@@ -258,8 +257,8 @@ def medians(content: dict) -> list[dict]:
     return rows
 
 
-def write(content: dict, folder: Path) -> None:
-    """Write growth.md and growth.png from what results.json holds.
+def write(content: dict, folder: Path) -> str:
+    """Write growth.md and growth.png from what results.json holds; returns the text of the first.
 
     Raises:
         DagnPreError: not one cell could be run.
@@ -267,8 +266,10 @@ def write(content: dict, folder: Path) -> None:
     rows = medians(content)
     if all(row["ms"] is None for row in rows):
         raise DagnPreError(f"no cell could be run; the first: {rows[0]['reason']}")
-    write_atomic(folder / "growth.md", (markdown(content) + "\n").encode())
+    text = markdown(content)
+    write_atomic(folder / "growth.md", (text + "\n").encode())
     save(draw(rows, content["environment"]), folder / "growth.png")
+    return text
 
 
 def markdown(content: dict) -> str:

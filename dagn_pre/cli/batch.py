@@ -12,7 +12,6 @@ import hashlib
 import os
 import sys
 import time
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,8 @@ from tqdm import tqdm
 
 from dagn_pre import files, pool, progress
 from dagn_pre.cli.listing import Batch, Pair
-from dagn_pre.errors import DagnPreError, ImageWarning, UsageError, printable
+from dagn_pre.cli.warned import told_warnings
+from dagn_pre.errors import DagnPreError, UsageError, printable
 from dagn_pre.images import Examples, report_failure, told_with_examples
 
 if TYPE_CHECKING:
@@ -390,23 +390,3 @@ def _row(task: Task, result: Result, folder: Path) -> Row:
         milliseconds=result.milliseconds,
         modified=result.modified,
     )
-
-
-@contextlib.contextmanager
-def told_warnings(source: Path | None = None) -> Iterator[None]:
-    """Say each warning about an image in one line that names the file, which is ``source`` where the warning does not."""
-    usual = warnings.formatwarning
-
-    def line(message, category, *where, **more) -> str:
-        if not issubclass(category, ImageWarning):
-            return usual(message, category, *where, **more)
-        text = str(message) if source is None or str(source) in str(message) else f"{source}: {message}"
-        return printable(f"warning: {text}") + "\n"
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("once", ImageWarning)
-        warnings.formatwarning = line
-        try:
-            yield
-        finally:
-            warnings.formatwarning = usual

@@ -76,7 +76,7 @@ def graphs(options: argparse.Namespace) -> int:
         with atomic_path(path) as temporary:
             weights = temporary.with_suffix(".bin")  # which OpenVINO writes beside
             try:
-                write(graph, example, temporary, metadata, **({"int8": model} if options.int8 and part != "guide" else {}))
+                write(graph, example, temporary, metadata, **({"int8": True} if options.int8 and part != "guide" else {}))
                 if weights.exists():
                     weights.replace(path.with_suffix(".bin"))
             finally:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dagn_pre import __version__
-from dagn_pre.cli.batch import told_warnings
+from dagn_pre.cli.warned import told_warnings
 from dagn_pre.errors import DagnPreError, UsageError, printable
 
 COMMANDS = (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagn_pre.cli import batch, cluster, listing
 from dagn_pre.cli.arguments import max_quality
+from dagn_pre.cli.warned import told_warnings
 from dagn_pre.defaults import LOSSLESS_MODES, MAX_QUALITY, RESTORE_LOSSLESS
 from dagn_pre.errors import ImageError, ImageWarning, UsageError
 
@@ -158,7 +159,7 @@ class Restoring(batch.Work):
         for index, image in group.items():
             name = pairs[index][0]
             try:
-                with batch.told_warnings(name):
+                with told_warnings(name):
                     decoded[index] = self.restorer.open(image, str(name))
             except UsageError:
                 raise
@@ -169,7 +170,7 @@ class Restoring(batch.Work):
                 ended[index] = outcome
                 continue
             try:
-                with batch.told_warnings(pairs[index][0]):
+                with told_warnings(pairs[index][0]):
                     ended[index] = self._write(decoded[index], outcome, pairs[index][1])
             except UsageError:
                 raise

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
+from dagn_pre.cli.bench import tables
 from dagn_pre.cli.extras import needed
 
 HELP = "split the time of DAGNRestore.transform on image files into its steps: what is outside the network"
@@ -26,11 +26,6 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write what was asked for; returns 0."""
     with needed("bench profile", "OpenMMLab", "openmmlab,benchmarks"):
         from dagn_pre.benchmarks.downstream import profiling
-    from dagn_pre.files import write_atomic
 
     found = profiling.profile(args.files, args.model, args.engine, args.dtype, args.runs)
-    print(profiling.markdown(found))
-    if args.output:
-        write_atomic(args.output / "profile.json", (json.dumps(found, indent=1) + "\n").encode())
-        write_atomic(args.output / "profile.md", (profiling.markdown(found) + "\n").encode())
-    return 0
+    return tables.show(found, profiling.markdown(found), "profile", args.output)

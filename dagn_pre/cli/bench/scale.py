@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
+from dagn_pre.cli.bench import tables
 from dagn_pre.cli.extras import needed
 
 HELP = "measure how dagn-pre restore grows with processes and images: images per second, memory"
@@ -28,14 +28,9 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print the tables, write what was asked for; returns 0."""
     with needed("bench scale", "the benchmarks extra", "benchmarks"):
         from dagn_pre.benchmarks.restoration import scale
-    from dagn_pre.files import write_atomic
 
     def log(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     found = scale.measure(args.folder, args.model, args.device, args.workers, args.rounds, args.memory, log)
-    print(scale.markdown(found))
-    if args.output:
-        write_atomic(args.output / "scale.json", (json.dumps(found, indent=1) + "\n").encode())
-        write_atomic(args.output / "scale.md", (scale.markdown(found) + "\n").encode())
-    return 0
+    return tables.show(found, scale.markdown(found), "scale", args.output)

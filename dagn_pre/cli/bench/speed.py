@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
+from dagn_pre.cli.bench import tables
 from dagn_pre.cli.extras import needed
 
 DTYPES = "float32", "bfloat16", "int8"
@@ -28,11 +28,6 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write what was asked for; returns 0."""
     with needed("bench speed", "OpenMMLab", "openmmlab,benchmarks"):
         from dagn_pre.benchmarks.downstream import speed
-    from dagn_pre.files import write_atomic
 
     found = speed.compare(args.configs, args.model, args.engine, args.dtype, tuple(args.size), args.rounds)
-    print(speed.markdown(found))
-    if args.output:
-        write_atomic(args.output / "speed.json", (json.dumps(found, indent=1) + "\n").encode())
-        write_atomic(args.output / "speed.md", (speed.markdown(found) + "\n").encode())
-    return 0
+    return tables.show(found, speed.markdown(found), "speed", args.output)
