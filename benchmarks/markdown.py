@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 
 def aligned(lines: list[list[str]], numbers_from: int) -> Iterator[str]:
-    """A Markdown table with columns padded, so that it also reads in a terminal; numbers stand right."""
+    """A Markdown table with columns padded, so that it also reads in a terminal; numbers stand right.
+
+    A bar or a line break in a cell, as the name of a file may have one, is escaped: it would end the cell.
+    """
+    lines = [[" ".join(text.replace("|", r"\|").splitlines()) for text in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * (width - 1) + (":" if index >= numbers_from else "-") for index, width in enumerate(widths)]
     for line in (lines[0], rule, *lines[1:]):

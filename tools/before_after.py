@@ -1,80 +1,92 @@
 #!/usr/bin/env python
-"""The README's picture: one image of the demo as JPEG, restored and original, with what a detector finds in each.
+"""The README's picture: images of the demo as JPEG, restored and original, with what a detector and a segmenter find in each.
 
-    dagn-pre bench run demo --qf 10 --work-dir DIR
-    python tools/before_after.py DIR docs/images/before-after.webp
+    dagn-pre bench run demo_faster_rcnn demo_pspnet --data-root DEMO --qf 10 --work-dir DIR
+    python tools/before_after.py DIR docs/images/before-after.webp --data-root DEMO
 
-It is not the best one: by how much restoring raises an image's own score, a quarter of all gain more. Boxes have a score of at
-least 0.5.
+They are not the best ones: by how much restoring raises an image's own score, a quarter of all gain more. Boxes have a score of
+at least 0.5; of the segmenter's pixels, red are those that it calls something else than the truth.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from pycocotools.coco import COCO
 
-from dagn_pre import Restorer, codec
-from dagn_pre.benchmarks import demo
-from dagn_pre.benchmarks.downstream import cells
+from dagn_pre.benchmarks.downstream import cases, cells
+from dagn_pre.benchmarks.downstream.hosts import configs
+from dagn_pre.benchmarks.downstream.hosts.runner import HostRunner, Prediction
+from dagn_pre.benchmarks.downstream.inputs import RestoredInput
 from dagn_pre.benchmarks.downstream.report.gallery import judge
-from dagn_pre.errors import quiet
 from dagn_pre.files import write_atomic
 
-MODEL, QUALITY, RESTORER, LEAST_SCORE = "demo_faster_rcnn", 10, "dagn-s", 0.5
-CELLS = {
-    f"JPEG, QF {QUALITY}": f"jpeg-qf{QUALITY}",
-    f"restored by {RESTORER}": f"{RESTORER}-qf{QUALITY}",
-    "original": "original",
-}
+MODELS, QUALITY, RESTORER, LEAST_SCORE = ("demo_faster_rcnn", "demo_pspnet"), 10, "dagn-s", 0.5
 ZOOM, LINE, GAP = 2, 26, 8  # of the pictures, pixels of a caption and between pictures
 RIGHT, WRONG = (0, 190, 80), (235, 40, 40)
+UNLABELLED = 255
 
 
-def upper_quartile(work_dir: Path) -> int:
+def upper_quartile(case: cases.Case, work_dir: Path) -> int:
     """The index of the image whose restored minus JPEG score a quarter of the images exceed."""
-    jpeg, restored = (
-        cells.read(work_dir / "cells" / f"{MODEL}-{cell}.npz")[0].per_image() for cell in list(CELLS.values())[:2]
-    )
+    jpeg, restored = (cells.read(cells.path(case, label, QUALITY, work_dir))[0].per_image() for label in ("jpeg", RESTORER))
     gains = np.nan_to_num(restored - jpeg)
     return int(np.argsort(gains, kind="stable")[len(gains) * 3 // 4])
 
 
-def found(work_dir: Path, cell: str, truth: COCO, image: int) -> list[dict]:
-    """The detections of one image in a cell, each with whether it is ``right``."""
+def row(source: str, work_dir: Path, data_root: Path) -> list[Image.Image]:
+    """A model's three panels."""
+    case = cases.prepare(source, data_root, None)
+    host = HostRunner(configs.for_testing(case.cfg, None), case.checkpoint, "cpu", work_dir)
+    index = upper_quartile(case, work_dir)
+    views = {
+        f"JPEG, QF {QUALITY}": host.predict(index, QUALITY, None),
+        f"restored by {RESTORER}": host.predict(index, QUALITY, RestoredInput(RESTORER)),
+        "original": host.predict(index, None, None),
+    }
+    print(f"{source}: {host.names[index]}")
+    return [detected(one, title) if one.mask is None else segmented(one, title) for title, one in views.items()]
 
-    def corners(box: list[float]) -> list[float]:
-        return [box[0], box[1], box[0] + box[2], box[1] + box[3]]
 
-    there = [{"box": corners(one["bbox"]), "label": one["category_id"]} for one in truth.imgToAnns[image]]
-    detections = json.loads((work_dir / "detections" / f"{MODEL}-{cell}.bbox.json").read_text())
-    ours = [one for one in detections if one["image_id"] == image and one["score"] >= LEAST_SCORE]
-    boxes = [{"box": corners(one["bbox"]), "label": one["category_id"], "score": one["score"]} for one in ours]
-    return judge(boxes, there)
-
-
-def drawn(pixels: np.ndarray, title: str, boxes: list[dict]) -> Image.Image:
-    """One panel: the caption, and the picture with its boxes."""
+def panel(pixels: np.ndarray, caption: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """The picture, enlarged, below its caption."""
     height, width = pixels.shape[:2]
-    panel = Image.new("RGB", (width * ZOOM, height * ZOOM + LINE), "white")
-    panel.paste(Image.fromarray(pixels).resize((width * ZOOM, height * ZOOM), Image.Resampling.NEAREST), (0, LINE))
-    draw = ImageDraw.Draw(panel)
+    sheet = Image.new("RGB", (width * ZOOM, height * ZOOM + LINE), "white")
+    sheet.paste(Image.fromarray(pixels).resize((width * ZOOM, height * ZOOM), Image.Resampling.NEAREST), (0, LINE))
+    draw = ImageDraw.Draw(sheet)
+    draw.text((2, 2), caption, "black", ImageFont.load_default(18))
+    return sheet, draw
+
+
+def detected(found: Prediction, title: str) -> Image.Image:
+    """A panel with the boxes of a detector."""
+    boxes = judge([one for one in found.boxes if one["score"] >= LEAST_SCORE], found.truth)
     right = sum(one["right"] for one in boxes)
-    draw.text((2, 2), f"{title}: {right} right, {len(boxes) - right} wrong", "black", ImageFont.load_default(18))
+    sheet, draw = panel(found.image, f"{title}: {right} right, {len(boxes) - right} wrong")
     for one in sorted(boxes, key=lambda one: one["right"]):
         colour = RIGHT if one["right"] else WRONG
         left, top, *rest = (round(side * ZOOM) + (LINE if index % 2 else 0) for index, side in enumerate(one["box"]))
         draw.rectangle([left, top, *rest], outline=colour, width=3)
         place = left + 3, max(LINE, top - 18)
-        name, font = demo.CLASSES[one["label"] - 1], ImageFont.load_default(15)
-        draw.rectangle(draw.textbbox(place, name, font), fill=colour)
-        draw.text(place, name, "white", font)
-    return panel
+        font = ImageFont.load_default(15)
+        draw.rectangle(draw.textbbox(place, one["label"], font), fill=colour)
+        draw.text(place, one["label"], "white", font)
+    return sheet
+
+
+def segmented(found: Prediction, title: str) -> Image.Image:
+    """A panel with the pixels that a segmenter takes for something, in green where that is right and in red where it is not."""
+    labelled = found.truth != UNLABELLED
+    wrong = labelled & (found.mask != found.truth)
+    right = labelled & ~wrong & (found.truth != 0)  # background that is called so needs no colour
+    pixels = found.image.astype(np.float32)
+    for where, colour in ((right, RIGHT), (wrong, WRONG)):
+        pixels[where] = 0.5 * pixels[where] + 0.5 * np.float32(colour)
+    share = 100 * (labelled & ~wrong).sum() / labelled.sum()
+    return panel(pixels.round().astype(np.uint8), f"{title}: {share:.0f} % of the pixels right")[0]
 
 
 def main() -> None:
@@ -83,24 +95,16 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="a .webp")
     parser.add_argument("--data-root", type=Path, help="the demo's data (default: data in the work dir)")
     args = parser.parse_args()
-    root = args.data_root or args.work_dir / "data"
-    with quiet():
-        truth = COCO(str(root / "annotations" / "val.json"))
-    image = truth.loadImgs(truth.getImgIds())[upper_quartile(args.work_dir)]
-    original = codec.decode((root / "images" / image["file_name"]).read_bytes())
-    jpeg = codec.encode(original, QUALITY)
-    pixels = codec.decode(jpeg), Restorer(RESTORER)(jpeg), original
-    panels = [
-        drawn(one, title, found(args.work_dir, cell, truth, image["id"])) for one, (title, cell) in zip(pixels, CELLS.items())
-    ]
-    width, height = panels[0].size
-    sheet = Image.new("RGB", (len(panels) * (width + GAP) - GAP, height), "white")
-    for index, panel in enumerate(panels):
-        sheet.paste(panel, (index * (width + GAP), 0))
+    rows = [row(source, args.work_dir, args.data_root or args.work_dir / "data") for source in MODELS]
+    width, height = rows[0][0].size
+    sheet = Image.new("RGB", (3 * (width + GAP) - GAP, len(rows) * (height + GAP) - GAP), "white")
+    for y, panels in enumerate(rows):
+        for x, one in enumerate(panels):
+            sheet.paste(one, (x * (width + GAP), y * (height + GAP)))
     data = io.BytesIO()
     sheet.save(data, "WEBP", quality=85, method=6)
     write_atomic(args.output, data.getvalue())
-    print(f"{args.output}: {image['file_name']}, {len(data.getvalue())} bytes")
+    print(f"{args.output}: {len(data.getvalue())} bytes")
 
 
 if __name__ == "__main__":
