@@ -258,7 +258,8 @@ class Container(Layout):
 class Shards(Container):
     """WebDataset's tar files, in which files of one name but for what follows its first dot are a sample.
 
-    A sample whose image fails is left out, so that readers find no half ones; its row says so.
+    A sample whose image fails is left out, so that readers find no half ones; its row says so. A link to an image follows
+    the image's new name, and is left out with it.
     """
 
     SUFFIX = ".tar"
@@ -268,6 +269,7 @@ class Shards(Container):
         """Sample by sample, in batches."""
         rows: list[Row] = []
         seen: dict[str, str] = {}
+        lost: set[str] = set()
         with open(before, "rb") as raw, tarfile.open(after, "w", format=tarfile.PAX_FORMAT) as output:
             samples: list[list[tuple[tarfile.TarInfo, bytes | None]]] = []
             images = 0
@@ -283,9 +285,9 @@ class Shards(Container):
                 samples.append(sample)
                 images += sum(data is not None and self.is_image(member.name) for member, data in sample)
                 if images >= BATCH:
-                    rows += self._write_samples(part, samples, output, restoring)
+                    rows += self._write_samples(part, samples, output, restoring, lost)
                     samples, images = [], 0
-            rows += self._write_samples(part, samples, output, restoring)
+            rows += self._write_samples(part, samples, output, restoring, lost)
         return rows
 
     def _write_samples(
@@ -294,6 +296,7 @@ class Shards(Container):
         samples: list[list[tuple[tarfile.TarInfo, bytes | None]]],
         output: tarfile.TarFile,
         restoring: Restoring,
+        lost: set[str],
     ) -> list[Row]:
         started = time.perf_counter()
         inputs = {
@@ -310,8 +313,15 @@ class Shards(Container):
                     if member.name in results and results[member.name].data is not None:
                         reason = f"{self.inner(part, member.name)}: another image of its sample failed"
                         results[member.name] = RestoredFile("failed", None, reason)
+                lost.update(member.name for member, _ in sample)
                 continue
             for member, data in sample:
+                if member.islnk() and member.linkname in lost:
+                    continue
+                if data is None and self.is_image(member.linkname):
+                    member.linkname, member.pax_headers = self.renamed(member.linkname), {}
+                    if self.is_image(member.name):
+                        member.name = self.renamed(member.name)
                 if member.name in results:
                     data = results[member.name].data
                     member.name, member.pax_headers = self.renamed(member.name), {}

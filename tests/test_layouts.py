@@ -216,6 +216,25 @@ def test_what_macos_puts_into_archives_is_no_image(tmp_path, restorer):
         assert archive.extractfile("._a.jpg").read() == b"\0\5\x16\7"
 
 
+def test_a_link_follows_its_image(tmp_path, restorer):
+    """A hard link's target has another name in the output, or is not there."""
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in/00.tar", "w") as archive:
+        for name, data in {"a.jpg": jpeg(0), "b.jpg": "a.jpg", "c.jpg": b"no image", "d.jpg": "c.jpg"}.items():
+            member = tarfile.TarInfo(name)
+            if isinstance(data, str):
+                member.type, member.linkname = tarfile.LNKTYPE, data
+                archive.addfile(member)
+            else:
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    rows = run("shards", tmp_path / "in/00.tar", tmp_path / "out", restorer)
+    with tarfile.open(tmp_path / "out/00.tar") as archive:
+        assert archive.getnames() == ["a.png", "b.png"]
+        assert archive.extractfile("b.png").read() == archive.extractfile("a.png").read()
+    assert [row.state for row in rows] == ["restored", "failed"]
+
+
 @pytest.mark.parametrize("cut", ["half", "member"])
 def test_a_shard_cut_short_is_one_failed_row_and_no_output(tmp_path, restorer, cut):
     """In the middle of a member, and between two, where tar files can be read as if nothing were missing."""
