@@ -48,7 +48,8 @@ class Results:
             return
         try:
             old = json.loads(path.read_text(encoding="utf-8"))
-            differences = list(conflicts(old["environment"], environment, settings, parts))
+            now = json.loads(json.dumps(environment))  # as it is read again: a tuple is no other setting than a list
+            differences = list(conflicts(old["environment"], now, settings, parts))
             tables = [table for table in tables if table == "rows" or table in old]  # others may be of a later version
             self.content |= {table: list(old[table]) for table in tables}
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:

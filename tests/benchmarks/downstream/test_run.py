@@ -130,6 +130,8 @@ def test_the_score_is_of_the_classes_that_the_config_names(toy, tmp_path):
     assert row["per_class"] == everything["rows"][0]["per_class"]
     kept, _ = read(tmp_path / "some" / "cells" / "some-jpeg-qf5.npz")
     assert kept.scored == ["thing"]
+    again = run.run([str(source)], tmp_path / "some", inputs=("jpeg",), qualities=(5, 10), device="cpu")  # no other setting
+    assert [one["qf"] for one in again["rows"]] == [5, 10] and again["rows"][0] == row
     written = (tmp_path / "some" / "results.md").read_text()
     assert "the score is the mean over 1 of 2 classes (thing)" in written
     assert "too few images, not in the score" not in written
