@@ -15,24 +15,18 @@ data = [
     "{{$DAGN_PRE_DATA:data}}/COCO/train",
 ]
 teachers = dict(
-    lite0=dict(
-        kind="timm",
-        name="tf_efficientnet_lite0",
-        weights="{{$DAGN_PRE_DATA:data}}/weights/efficientnet_lite0_imagenet_timm.pth",
-        layers=["blocks.0", "blocks.1", "blocks.2", "blocks.4"],
-        out_indices=[0, 1, 2, 3],
-        mean=[127.5] * 3,
-        std=[127.5] * 3,
-    ),
-    lite2=dict(
-        kind="timm",
-        name="tf_efficientnet_lite2",
-        weights="{{$DAGN_PRE_DATA:data}}/weights/efficientnet_lite2_imagenet_timm.pth",
-        layers=["blocks.0", "blocks.1", "blocks.2", "blocks.4"],
-        out_indices=[0, 1, 2, 3],
-        mean=[127.5] * 3,
-        std=[127.5] * 3,
-    ),
+    **{
+        f"lite{size}": dict(
+            kind="timm",
+            name=f"tf_efficientnet_lite{size}",
+            weights="{{$DAGN_PRE_DATA:data}}/weights/" + f"efficientnet_lite{size}_imagenet_timm.pth",
+            layers=["blocks.0", "blocks.1", "blocks.2", "blocks.4"],
+            out_indices=[0, 1, 2, 3],
+            mean=[127.5] * 3,
+            std=[127.5] * 3,
+        )
+        for size in (0, 2)
+    },
     texture=dict(
         kind="texture",
         weights="{{$DAGN_PRE_DATA:data}}/texture.safetensors",
