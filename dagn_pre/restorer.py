@@ -27,7 +27,7 @@ from dagn_pre.side_information.adapter import Adapter
 from dagn_pre.sources import Hint, ImageLike, Images, Source, as_array
 from dagn_pre.timing import observable
 
-BATCH_PIXELS = 1024 * 1024  # images of equal padded size share a batch up to here
+BATCH_PIXELS = 1024 * 1024  # images of equal padded size share a batch up to here, on a GPU
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Restorer:
                 image), an (H, W, 3) uint8 array (gives an array in the same channel order), a (3, H, W) uint8 tensor on any
                 device (gives a tensor on that device, in the same channel order; its pixels leave the restorer's device only
                 to be looked up in a cache, and where nothing tells whether they were a JPEG), or a list or tuple of these
-                (gives a list; images of equal padded size share a batch). An image that is skipped comes back as the same
+                (gives a list; on a GPU images of equal padded size share a batch). An image that is skipped comes back as the same
                 object. Which kinds of images work: :mod:`dagn_pre.images`.
             quality: what the caller knows of the QF, 1..100, one for all or one per image; None: the file's header
                 tells, else P_qf's blind estimate. It decides whether the image is skipped (``max_quality``), which ``strength``
@@ -408,7 +408,8 @@ class Restorer:
             side = item.plan.side
             groups[-(-height // model.stride), -(-width // model.stride), side and side[0].identity].append(item)
         for (rows, columns, _), group in groups.items():
-            size = max(1, BATCH_PIXELS // (rows * columns * model.stride**2))
+            # On a CPU a batch gains little, and its sums are rounded otherwise: pixels would depend on what an image came with.
+            size = 1 if self.device.type == "cpu" else max(1, BATCH_PIXELS // (rows * columns * model.stride**2))
             for start in range(0, len(group), size):
                 batch = group[start : start + size]
                 self._restore_batch(batch)

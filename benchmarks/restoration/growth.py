@@ -51,8 +51,8 @@ PRODUCT = 2048  # side of the matrices
 START = 1.0  # what a process costs before it restores, as so many megapixels; for the estimate of the time left alone
 PROGRESS = "{desc} {percentage:3.0f}% [{elapsed}, {remaining} left]"
 NOTES = (
-    "Array to array through the public Restorer, QF known; above 4 megapixels it cuts images into tiles, and images of one "
-    "size share a batch up to 1 megapixel.",
+    "Array to array through the public Restorer, QF known; above 4 megapixels it cuts images into tiles, and on a GPU "
+    "images of one size share a batch up to 1 megapixel.",
     "ms: of the whole batch, warm; a call that takes more than {seconds:g} s is measured once and counts cold. GMAC/s: the "
     "multiply-accumulates of the padded image, by ms; what tiles compute twice is not among them.",
     "product: GMAC/s of a {side}x{side} matrix product in the same process, threads and precision; share: of it, median over "

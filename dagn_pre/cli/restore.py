@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 HELP = "Remove JPEG artifacts from images."
 EXAMPLE = "dagn-pre restore photos/ restored/ --max-quality 80"
-# Of the images that are restored in one call: on a CPU larger batches than this win nothing (docs/scale.md).
-CPU_PIXELS = 256 * 1024
-GPU_PIXELS = 1024 * 1024
+GPU_PIXELS = 1024 * 1024  # of the images that are restored in one call; a CPU takes them one by one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,8 +116,7 @@ class Restoring(batch.Work):
 
         self.options = check_options(**settings)
         device = self.options.resolved_device()
-        # What one call of the networks takes.
-        self.pixels = GPU_PIXELS if device.type == "cuda" else CPU_PIXELS
+        self.pixels = GPU_PIXELS if device.type == "cuda" else 0
         self.parallel = device.type == "cpu"
         self.restorer: Restorer | None = None
 
@@ -129,7 +126,7 @@ class Restoring(batch.Work):
         self.restorer = Restorer(**asdict(self.options))
 
     def each(self, pairs: Sequence[listing.Pair]) -> Iterator[list[tuple[int, batch.Done | Exception]]]:
-        """Images of one padded size together, as long as they are small."""
+        """On a GPU images of one padded size together, as long as they are small."""
         from dagn_pre import images
         from dagn_pre.options import STRIDE
 
