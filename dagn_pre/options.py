@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from dagn_pre import cache, codec, engines, models
-from dagn_pre.defaults import LOSSLESS_MODES, MAX_QUALITY, RESTORE_LOSSLESS
+from dagn_pre.defaults import LOSSLESS_MODES, MAX_QUALITY, MODEL, RESTORE_LOSSLESS
 from dagn_pre.errors import UsageError
 from dagn_pre.side_information import adapter as side_information_files
 
@@ -64,8 +64,8 @@ class Options:
             ``quality`` say.
         strict: refuse an image of a QF that no model was trained for, where there is one model per QF; otherwise the nearest
             is taken, with a warning.
-        assume_tables: for models that need quantisation tables, or the QF: take IJG's standard ones for the QF that dagn-s
-            reads from the pixels, where an image has none of its own (a PNG); otherwise that is an error.
+        assume_tables: for models that need quantisation tables, or the QF: take IJG's standard ones for the QF that the
+            default model reads from the pixels, where an image has none of its own (a PNG); otherwise that is an error.
         side_information: use what the sender has added to a JPEG file (:mod:`dagn_pre.side_information`), where weights for
             it are here; True takes the shipped ones, a path those of that file, False ignores it. What is damaged or
             unknown is named in a warning, and the image restored as if it were not there.
@@ -84,7 +84,7 @@ class Options:
         WeightsError: weights that are missing or damaged.
     """
 
-    model: str | Path = "dagn-s"
+    model: str | Path = MODEL
     device: str = "auto"
     max_quality: int | None = MAX_QUALITY
     restore_lossless: str = RESTORE_LOSSLESS
@@ -146,7 +146,7 @@ class Options:
         return self.needs_file or (models.get(self.model).needs == "tables" and not self.assume_tables)
 
     def resolved_device(self) -> torch.device:
-        """"auto" takes CUDA where there is one; raises UsageError for CUDA where there is none."""
+        """ "auto" takes CUDA where there is one; raises UsageError for CUDA where there is none."""
         available = torch.cuda.is_available()
         if self.device == "auto":
             return torch.device("cuda" if available else "cpu")
@@ -157,11 +157,11 @@ class Options:
         return device
 
     def resolved_engine(self, device: torch.device) -> str:
-        """"auto": see ``engine``; raises UsageError for one that is not installed or does not work there."""
+        """ "auto": see ``engine``; raises UsageError for one that is not installed or does not work there."""
         return engines.resolve(self.engine, device, self.resolved_dtype(device))
 
     def resolved_dtype(self, device: torch.device) -> torch.dtype:
-        """"auto": bfloat16 on a GPU that has it, else float32; raises UsageError for what this torch cannot do there."""
+        """ "auto": bfloat16 on a GPU that has it, else float32; raises UsageError for what this torch cannot do there."""
         if self.dtype != "auto":
             try:
                 if self.dtype not in ("float32", "int8"):

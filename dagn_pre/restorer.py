@@ -153,8 +153,8 @@ class Restorer:
                 image), an (H, W, 3) uint8 array (gives an array in the same channel order), a (3, H, W) uint8 tensor on any
                 device (gives a tensor on that device, in the same channel order; its pixels leave the restorer's device only
                 to be looked up in a cache, and where nothing tells whether they were a JPEG), or a list or tuple of these
-                (gives a list; on a GPU images of equal padded size share a batch). An image that is skipped comes back as the same
-                object. Which kinds of images work: :mod:`dagn_pre.images`.
+                (gives a list; on a GPU images of equal padded size share a batch). An image that is skipped comes back as
+                the same object. Which kinds of images work: :mod:`dagn_pre.images`.
             quality: what the caller knows of the QF, 1..100, one for all or one per image; None: the file's header
                 tells, else P_qf's blind estimate. It decides whether the image is skipped (``max_quality``), which ``strength``
                 is taken where that is by QF, and which model where there is one per QF.

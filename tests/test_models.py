@@ -27,7 +27,7 @@ def test_a_failed_registration_changes_nothing():
     assert models.names() == before and models.get("dagn").config != TINY
 
 
-@pytest.mark.parametrize("name", [*models.FOR.values(), "dagn-xs", "dagn-xs-psnr"])
+@pytest.mark.parametrize("name", [*models.FOR.values(), "dagn-s", "dagn-xs-psnr"])
 def test_shipped_weights_are_small_and_carry_a_card(name):
     model = models.get(name)
     assert model.weights.stat().st_size < 10e6

@@ -32,6 +32,7 @@ from dagn_pre.benchmarks.downstream.hosts.observers import Stopwatch
 from dagn_pre.benchmarks.downstream.hosts.runner import HostRunner
 from dagn_pre.benchmarks.downstream.run import check_device
 from dagn_pre.benchmarks.markdown import aligned
+from dagn_pre.defaults import MODEL
 from dagn_pre.errors import UsageError, quiet
 from dagn_pre.files import write_atomic
 from dagn_pre.integrations.openmmlab.insert import insert
@@ -163,7 +164,7 @@ def compare(
     output: str | Path,
     data_root: str | Path | None = None,
     checkpoint: str | None = None,
-    model: str = "dagn-s",
+    model: str = MODEL,
     quality: int = 10,
     limit: int = 24,
     device: str = "auto",

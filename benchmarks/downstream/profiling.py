@@ -14,6 +14,7 @@ from mmcv.transforms import LoadImageFromFile
 
 from dagn_pre.benchmarks import environment
 from dagn_pre.benchmarks.markdown import aligned
+from dagn_pre.defaults import MODEL
 from dagn_pre.errors import UsageError
 from dagn_pre.inference import Inference
 from dagn_pre.integrations.openmmlab import results
@@ -38,7 +39,7 @@ NOTES = (
 
 
 def profile(
-    files: Sequence[str | Path], model: str | Path = "dagn-s", engine: str = "torch", dtype: str = "float32", runs: int = 15
+    files: Sequence[str | Path], model: str | Path = MODEL, engine: str = "torch", dtype: str = "float32", runs: int = 15
 ) -> dict:
     """Split the time of the transform on each file, on the CPU; all else is as a config's ``dict(type="DAGNRestore")`` has it.
 

@@ -24,12 +24,12 @@ from dagn_pre.benchmarks.downstream.hosts.runner import HostRunner
 from dagn_pre.benchmarks.downstream.inputs import RestoredInput, restored_inputs
 from dagn_pre.benchmarks.results import SETTINGS, Results
 from dagn_pre.codec import check_quality
-from dagn_pre.defaults import MAX_QUALITY
+from dagn_pre.defaults import MAX_QUALITY, MODEL
 from dagn_pre.errors import UsageError
 from dagn_pre.options import check_options
 from dagn_pre.progress import bar
 
-INPUTS = ("original", "jpeg", "dagn-s")
+INPUTS = ("original", "jpeg", MODEL)
 QUALITIES = (10, 20, 30, 40, 75, 90)  # of the paper's Table IV, and two where restoring has little to win: does it harm?
 TABLES = ("rows", "comparisons", "equal_size", "halves", "advice", "files", "gallery")
 

@@ -19,6 +19,7 @@ from dagn_pre import Restorer, models
 from dagn_pre.benchmarks import environment
 from dagn_pre.benchmarks.downstream.hosts import configs
 from dagn_pre.benchmarks.markdown import aligned
+from dagn_pre.defaults import MODEL
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.integrations.openmmlab.deferred import type_name
 from dagn_pre.integrations.openmmlab.insert.plan import pipelines
@@ -34,7 +35,7 @@ DTYPES = "float32", "bfloat16", "int8"
 
 def compare(
     sources: Sequence[str],
-    restorers: Sequence[str | Path] = ("dagn-s",),
+    restorers: Sequence[str | Path] = (MODEL,),
     engines: Sequence[str] = ("torch",),
     dtype: str = "float32",
     size: tuple[int, int] = SIZE,

@@ -17,6 +17,7 @@ from dagn_pre.benchmarks import environment
 from dagn_pre.benchmarks.restoration import datasets, report
 from dagn_pre.benchmarks.restoration.datasets import Dataset
 from dagn_pre.benchmarks.results import SETTINGS, Results
+from dagn_pre.defaults import MODEL
 from dagn_pre.errors import UsageError
 from dagn_pre.progress import bar
 from dagn_pre.restorer import Restorer
@@ -31,7 +32,7 @@ TABLES = ("rows", "images", "blind")
 
 def evaluate(
     folders: Sequence[str | Path],
-    chosen: Sequence[str | Path] = ("dagn-s",),
+    chosen: Sequence[str | Path] = (MODEL,),
     qualities: Sequence[int] = QUALITIES,
     output: str | Path | None = None,
     device: str = "auto",
@@ -117,9 +118,7 @@ def describe(chosen: Sequence[str | Path], restorers: dict[str, Restorer]) -> di
 def measure(results: Results, found: list[Dataset], qualities: list[int], restorers: dict[str, Restorer]) -> None:
     """Add every cell that ``results`` lacks."""
     cells = [(data, qf, method) for data in found for qf in qualities for method in ("jpeg", *restorers)]
-    pending = [
-        (data, qf, method) for data, qf, method in cells if not results.holds(dataset=data.name, qf=qf, method=method)
-    ]
+    pending = [(data, qf, method) for data, qf, method in cells if not results.holds(dataset=data.name, qf=qf, method=method)]
     with bar(total=sum(len(data.paths) for data, _, _ in pending), unit="image", disable=not pending) as progress:
         for data, qf, method in pending:
             progress.set_description(f"{data.name} QF {qf} {method}")

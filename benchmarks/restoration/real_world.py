@@ -13,6 +13,7 @@ from dagn_pre import codec
 from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.benchmarks.restoration import report
 from dagn_pre.benchmarks.restoration.evaluation import load
+from dagn_pre.defaults import MODEL
 from dagn_pre.errors import ImageError, UsageError, printable
 from dagn_pre.files import write_atomic
 from dagn_pre.images import Pixels, header, open_image, report_failure, search, told_with_examples
@@ -43,7 +44,7 @@ def multiply_compressed(image: np.ndarray, rng: np.random.Generator) -> bytes:
 
 def examine(
     folder: str | Path,
-    chosen: Sequence[str | Path] = ("dagn-s",),
+    chosen: Sequence[str | Path] = (MODEL,),
     output: str | Path | None = None,
     device: str = "auto",
     dtype: str = "auto",

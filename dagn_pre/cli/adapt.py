@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagn_pre.cli.extras import needed
+from dagn_pre.defaults import MODEL
 from dagn_pre.errors import UsageError, quiet
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--minutes", type=float, default=20.0, help="how long it learns (default: %(default)g)")
     parser.add_argument("--steps", type=int, metavar="N", help="N steps instead, for runs that shall be the same everywhere")
-    parser.add_argument("--model", default="dagn-s", help="restorer to start from, a name or weights (default: %(default)s)")
+    parser.add_argument("--model", default=MODEL, help="restorer to start from, a name or weights (default: %(default)s)")
     parser.add_argument("--layers", nargs="+", metavar="LAYER", help="whose outputs count (default: backbone, neck, heads)")
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="the run's state and log (default: FILE with .adapt)")
     parser.add_argument("--resume", action="store_true", help="continue what is in the work dir")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from dagn_pre.cli.extras import needed
+from dagn_pre.defaults import MODEL
 from dagn_pre.errors import UsageError
 
 HELP = "Score restoring: PSNR, SSIM and PSNR-B against originals, and the blind quality."
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, nargs="+", metavar="DIR", help="of originals, also releases of LIVE1, BSDS500, LIU4K, DIV2K"
     )
     what.add_argument("--real-world", type=Path, metavar="DIR", help="pictures without originals: qualities and a crop sheet")
-    parser.add_argument("--model", nargs="+", default=["dagn-s"], metavar="NAME", help="names, or checkpoint files")
+    parser.add_argument("--model", nargs="+", default=[MODEL], metavar="NAME", help="names, or checkpoint files")
     parser.add_argument("--qf", type=int, nargs="+", default=[10, 20, 30, 40], help="JPEG quality factors, 1..100")
     parser.add_argument("--blind-sweep", action="store_true", help="also the error of the blind QF over QF 5, 10, ..., 95")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write tables, pictures and per-image values there, resume")

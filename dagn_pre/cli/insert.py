@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dagn_pre.cli.arguments import max_quality
 from dagn_pre.cli.extras import needed
-from dagn_pre.defaults import MAX_QUALITY
+from dagn_pre.defaults import MAX_QUALITY, MODEL
 from dagn_pre.errors import UsageError
 
 HELP = "put the restoring into an mmdet or mmseg config and write a short config that inherits from it"
@@ -16,9 +16,7 @@ EXAMPLE = "dagn-pre insert mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py -o 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "config", metavar="CONFIG", help="a config file, or one of the host's own as mmdet::... or mmseg::..."
-    )
+    parser.add_argument("config", metavar="CONFIG", help="a config file, or one of the host's own as mmdet::... or mmseg::...")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.py", help="the config to write")
     parser.add_argument(
         "--where", choices=("transform", "preprocessor", "auto"), default="transform",
@@ -34,15 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--advice-for", metavar="NAME", help="the model in WORKDIR that is meant (default: whose config has the same file name)"
     )
-    parser.add_argument("--model", help="a model's name, or a checkpoint file (default: dagn-s)")
+    parser.add_argument("--model", help=f"a model's name, or a checkpoint file (default: {MODEL})")
     parser.add_argument("--device", help="of a transform: cpu, cuda, cuda:N or auto (default: cpu)")
     parser.add_argument(
-        "--max-quality", type=max_quality, metavar="QF", default=argparse.SUPPRESS,
+        "--max-quality",
+        type=max_quality,
+        metavar="QF",
+        default=argparse.SUPPRESS,
         help=f"leave images of this quality or better (default: {MAX_QUALITY}; none: restore all)",
     )
-    parser.add_argument(
-        "--assume-quality", type=int, metavar="QF", help="restore every image as one of this quality, 1..100"
-    )
+    parser.add_argument("--assume-quality", type=int, metavar="QF", help="restore every image as one of this quality, 1..100")
     parser.add_argument("--strength", type=float, help="scale of the correction (default: 1)")
     parser.add_argument(
         "--splits", nargs="+", default=["val", "test", "tta"], metavar="SPLIT",

@@ -11,14 +11,19 @@ from pathlib import Path
 
 from dagn_pre.cli import batch, listing
 from dagn_pre.cli.extras import needed
+from dagn_pre.defaults import MODEL
 
 HELP = "Show format, size, subsampling, the quality that header and pixels tell, and, drawn, the features behind it."
 EXAMPLE = "dagn-pre inspect photo.jpg --json"
+BOTH = "dagn-s"  # the shipped model of which both encoders can be drawn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="images or folders")
-    parser.add_argument("--model", default="dagn-s", help="whose quality predictor estimates blind")
+    parser.add_argument(
+        "--model",
+        help=f"whose quality predictor estimates blind (default: {MODEL}; {BOTH}, which has both encoders, with --features)",
+    )
     parser.add_argument("--side-weights", type=Path, metavar="F", help="weights of your own for the files' side information")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", action="store_true", help="print a JSON list, one object per file")
@@ -36,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
     if options.features and (options.workers or 1) > 1:
         raise UsageError("--features are drawn by one process: give it without --workers")
     codec.check_quality(options.qf)
-    work = Inspecting(options.model, options.device, options.side_weights, options.features, options.qf, options.output)
+    model = options.model or (BOTH if options.features else MODEL)
+    work = Inspecting(model, options.device, options.side_weights, options.features, options.qf, options.output)
     if options.features:
         work.prepare()  # says at once what is not installed
     given, left_out = listing.listed(options.files)
@@ -66,9 +72,7 @@ def run(options: argparse.Namespace) -> int:
 class Inspecting(batch.Work):
     """Describes files; its results are the rows."""
 
-    def __init__(
-        self, model: str, device: str, side_weights: Path | None, features: bool, qf: int, output: Path
-    ) -> None:
+    def __init__(self, model: str, device: str, side_weights: Path | None, features: bool, qf: int, output: Path) -> None:
         from dagn_pre.options import check_options
 
         self.model, self.device, self.side_weights, self.features = model, device, side_weights, features

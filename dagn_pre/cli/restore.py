@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dagn_pre.cli import batch, cluster, listing
 from dagn_pre.cli.arguments import max_quality
 from dagn_pre.cli.warned import told_warnings
-from dagn_pre.defaults import LOSSLESS_MODES, MAX_QUALITY, RESTORE_LOSSLESS
+from dagn_pre.defaults import LOSSLESS_MODES, MAX_QUALITY, MODEL, RESTORE_LOSSLESS
 from dagn_pre.errors import ImageError, ImageWarning, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="viewer",
         choices=("models", "eyes"),
         default="models",
-        help="who looks at the result (default: models, which takes dagn-s; eyes takes dagn-s-psnr)",
+        help=f"who looks at the result (default: models, which takes {MODEL}; eyes takes dagn-s-psnr)",
     )
     who.add_argument("--model", help="a name that `dagn-pre models` lists, or a checkpoint file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from dagn_pre import architectures
+from dagn_pre.defaults import MODEL
 from dagn_pre.models.registry import Model, register
 from dagn_pre.networks.arcnn import ARCNNConfig
 from dagn_pre.networks.dagn import DAGNConfig
@@ -15,7 +16,7 @@ from dagn_pre.networks.qgac import QGACConfig
 from dagn_pre.protocol import RestorationModel
 from dagn_pre.weights import SHIPPED
 
-FOR = {"models": "dagn-s", "eyes": "dagn-s-psnr"}  # who looks at the restored image -> the model to take
+FOR = {"models": MODEL, "eyes": "dagn-s-psnr"}  # who looks at the restored image -> the model to take
 
 COMPACT = DAGNConfig(
     widths=(32, 64, 96, 128),
@@ -74,7 +75,7 @@ register(
         "dagn-s",
         COMPACT,
         SHIPPED / "dagn-s.safetensors",
-        "compact DAGN for models, the default",
+        "compact DAGN for models, nearer to the original's pixels than dagn-xs",
         PAPER,
         "Apache-2.0",
         quality_override=True,
@@ -96,7 +97,7 @@ register(
         "dagn-xs",
         LEAN,
         SHIPPED / "dagn-xs.safetensors",
-        "lean DAGN for models, a ninth of dagn-s's operations",
+        "lean DAGN for models, the default",
         PAPER,
         "Apache-2.0",
         quality_override=True,
@@ -220,6 +221,4 @@ for _name, _kind, _options, _description, _source, _licence, _needs in (
         "libjpeg's decoder with fancy upsampling, without block smoothing", "libjpeg 6b", "IJG", "file",
     ),
 ):  # fmt: skip
-    register(
-        Model(_name, None, None, _description, _source, _licence, build=_classical(_kind, **_options), needs=_needs)
-    )
+    register(Model(_name, None, None, _description, _source, _licence, build=_classical(_kind, **_options), needs=_needs))

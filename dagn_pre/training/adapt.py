@@ -30,6 +30,7 @@ from mmengine.hooks import Hook
 from torch import Tensor
 
 from dagn_pre import images as files
+from dagn_pre.defaults import MODEL
 from dagn_pre.errors import ConfigError, ImageError, UsageError
 from dagn_pre.training import checkpoint
 from dagn_pre.training.configuration import CONFIGS, check_config, read_config
@@ -103,7 +104,7 @@ def adapt(
     images: str | Path,
     output: str | Path,
     *,
-    model: str = "dagn-s",
+    model: str = MODEL,
     qualities: tuple[int, int] = (10, 90),
     minutes: float = 20.0,
     steps: int | None = None,

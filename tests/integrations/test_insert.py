@@ -42,7 +42,7 @@ def test_goes_behind_the_loading_step_of_the_chosen_splits():
     before = config.to_dict()
     changed = insert(config, compress=20, strength=0.5, assume_quality=30)
     assert config.to_dict() == before
-    ours = [dict(type="JPEGCompress", quality=20), dict(type="DAGNRestore", model="dagn-s", strength=0.5, assume_quality=30)]
+    ours = [dict(type="JPEGCompress", quality=20), dict(type="DAGNRestore", model="dagn-xs", strength=0.5, assume_quality=30)]
     for pipeline in (changed.val_dataloader.dataset.pipeline, changed.test_dataloader.dataset.pipeline):
         assert pipeline == [LOAD, *ours, RESIZE]
     assert changed.test_pipeline == [LOAD, *ours, RESIZE] and changed.tta_pipeline[1:3] == ours
@@ -87,7 +87,7 @@ def test_wrapped_datasets_hooks_and_scoped_or_nested_loading_steps():
     )
     first, second = changed.train_dataloader.dataset.dataset.datasets
     for pipeline in (first.pipeline, second.dataset.pipeline):
-        assert pipeline[1] == dict(type="DAGNRestore", backend_args=dict(backend="http"), model="dagn-s")
+        assert pipeline[1] == dict(type="DAGNRestore", backend_args=dict(backend="http"), model="dagn-xs")
     assert names(second.pipeline) == ["Mosaic"]
     assert names(changed.custom_hooks[1].switch_pipeline) == ["LoadImageFromFile", "DAGNRestore", "Resize"]
     assert names(changed.test_pipeline[0].transforms) == ["LoadImageFromNDArray", "DAGNRestore", "Resize"]
@@ -238,7 +238,7 @@ def test_command_prints_the_pipeline_before_and_after(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "before: LoadImageFromFile -> Resize -> LoadAnnotations -> PackDetInputs" in printed
     assert (
-        "LoadImageFromFile -> JPEGCompress(quality=10) -> DAGNRestore(model='dagn-s', max_quality=80) -> Re" in printed
+        "LoadImageFromFile -> JPEGCompress(quality=10) -> DAGNRestore(model='dagn-xs', max_quality=80) -> Re" in printed
     )
     config = Config.fromfile(out)
     assert "DAGNRestore" in names(config.val_dataloader.dataset.pipeline)

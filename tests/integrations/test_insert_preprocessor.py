@@ -52,7 +52,7 @@ def test_wraps_what_moves_pixels_and_keeps_the_hosts_arguments():
         assert changed[f"{split}_dataloader"].dataset.pipeline == expected
     assert changed.train_dataloader.dataset.pipeline[2:] == [LABELS, later(RESIZE), later(FLIP), later(PACK)]
     assert changed.tta_pipeline[2].transforms == [[later(RESIZE)] * 2, [later(FLIP)], [later(PACK)]]
-    restorer = dict(model="dagn-s", strength=0.5)
+    restorer = dict(model="dagn-xs", strength=0.5)
     assert changed.model.data_preprocessor == {**PREPROCESSOR, "type": "DAGNDetDataPreprocessor", "restorer": restorer}
     assert changed.custom_imports == dict(imports=[MODULE], allow_failed_imports=False)
 
@@ -81,7 +81,7 @@ def test_the_loading_steps_backend_is_kept():
 def test_the_preprocessor_at_the_top_level_is_changed_too():
     """mmseg's configs name theirs twice; mmengine gives the model the top-level one where it has none."""
     seg = dict(type="SegDataPreProcessor", size=(8, 8))
-    ours = dict(seg, type="DAGNSegDataPreProcessor", restorer=dict(model="dagn-s"))
+    ours = dict(seg, type="DAGNSegDataPreProcessor", restorer=dict(model="dagn-xs"))
     both = insert(toy(data_preprocessor=seg, model=dict(type="A", data_preprocessor=seg)), where="preprocessor")
     assert both.data_preprocessor == both.model.data_preprocessor == ours
     above = insert(toy(data_preprocessor=seg, model=dict(type="A")), where="preprocessor")
@@ -192,7 +192,7 @@ def test_command(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "LoadImageFromFile -> DAGNDefer(Resize) -> LoadAnnotations -> DAGNDefer(PackDetInputs)" in printed
     assert "model.data_preprocessor\n  before: DetDataPreprocessor\n  after:  DAGNDetDataPreprocessor(restorer=" in printed
-    assert Config.fromfile(out).model.data_preprocessor.restorer == dict(model="dagn-s", max_quality=80)
+    assert Config.fromfile(out).model.data_preprocessor.restorer == dict(model="dagn-xs", max_quality=80)
     assert len(out.read_text()) < 1500
     assert main([*arguments[:-1], "train", "--device", "cpu", "--overwrite"]) == 2
     assert "takes no device" in capsys.readouterr().err

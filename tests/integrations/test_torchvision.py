@@ -134,7 +134,7 @@ def test_pickle_is_small_also_after_use(transform, expected):
 
 
 def test_repr_names_the_options():
-    assert "model='dagn-s'" in repr(DAGNRestore()) and "strength=0.5" in repr(DAGNRestore(strength=0.5))
+    assert "model='dagn-xs'" in repr(DAGNRestore()) and "strength=0.5" in repr(DAGNRestore(strength=0.5))
 
 
 class Pictures(Dataset):

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from dagn_pre.cli.extras import needed
+from dagn_pre.defaults import MODEL
 
 HELP = "count a restorer's parameters and operations, and measure its time and memory"
 EXAMPLE = "dagn-pre bench cost --model dagn-s arcnn --size 256 512"
@@ -14,7 +15,7 @@ EXAMPLE = "dagn-pre bench cost --model dagn-s arcnn --size 256 512"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--model", nargs="+", default=["dagn-s"], metavar="NAME", help="names, or checkpoint files")
+    parser.add_argument("--model", nargs="+", default=[MODEL], metavar="NAME", help="names, or checkpoint files")
     parser.add_argument("--size", type=int, nargs="+", default=[256, 512], help="sides of the square images, in pixels")
     parser.add_argument("--runs", type=int, default=7, metavar="N", help="timed calls of each model, in turns")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

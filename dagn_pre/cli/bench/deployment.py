@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dagn_pre.cli.extras import needed
+from dagn_pre.defaults import MODEL
 from dagn_pre.errors import DagnPreError
 
 HELP = "time restoring in the pipeline (with and without workers and cache) and in the model's preprocessor"
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="gets deployment.json and deployment.md")
     parser.add_argument("--data-root", type=Path, metavar="D", help="where the data lie (default: the config's data root)")
     parser.add_argument("--checkpoint", metavar="F", help="weights, a file or URL (default: the config's `checkpoint`)")
-    parser.add_argument("--model", default="dagn-s", metavar="NAME", help="the restorer (default: %(default)s)")
+    parser.add_argument("--model", default=MODEL, metavar="NAME", help="the restorer (default: %(default)s)")
     parser.add_argument("--qf", type=int, default=10, help="JPEG quality factor, 1..100 (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=24, metavar="N", help="images (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="medians are taken of (default: %(default)s)")

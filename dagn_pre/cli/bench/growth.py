@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dagn_pre.cli.extras import needed
+from dagn_pre.defaults import MODEL
 
 HELP = "measure how a restorer's time and memory grow with pixels, batch and threads, beside the CPU's largest speed"
 EXAMPLE = "dagn-pre bench growth --model dagn-s --megapixels 0.1 1 12 --threads 1 2 --output work_dirs/growth"
@@ -13,7 +14,7 @@ EXAMPLE = "dagn-pre bench growth --model dagn-s --megapixels 0.1 1 12 --threads 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--model", default="dagn-s", metavar="NAME", help="a name, or a weights file")
+    parser.add_argument("--model", default=MODEL, metavar="NAME", help="a name, or a weights file")
     parser.add_argument(
         "--megapixels",
         type=float,

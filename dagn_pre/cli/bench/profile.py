@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dagn_pre.cli.bench import tables
 from dagn_pre.cli.extras import needed
+from dagn_pre.defaults import MODEL
 
 HELP = "split the time of DAGNRestore.transform on image files into its steps: what is outside the network"
 EXAMPLE = "dagn-pre bench profile photo.jpg --model dagn-xs --dtype bfloat16 --output work_dirs/profile"
@@ -15,7 +16,7 @@ EXAMPLE = "dagn-pre bench profile photo.jpg --model dagn-xs --dtype bfloat16 --o
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="images, each a column of the table")
-    parser.add_argument("--model", default="dagn-s", metavar="NAME", help="a name, or a weights file")
+    parser.add_argument("--model", default=MODEL, metavar="NAME", help="a name, or a weights file")
     parser.add_argument("--engine", default="torch", metavar="E", help="torch, openvino, onnxruntime or auto")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--runs", type=int, default=15, metavar="N", help="that medians are taken of (default: 15)")

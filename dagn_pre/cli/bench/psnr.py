@@ -8,12 +8,13 @@ import json
 from pathlib import Path
 
 from dagn_pre.cli.extras import needed
+from dagn_pre.defaults import MODEL
 
 
 def add_arguments(parser: argparse.ArgumentParser, qualities: list[int], about: str) -> None:
     """Declare the arguments; ``qualities`` are the default ones, ``about`` says what of."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="of originals, also releases of LIVE1, BSDS500, LIU4K, DIV2K")
-    parser.add_argument("--model", nargs="+", default=["dagn-s"], metavar="NAME", help="names, or checkpoint files")
+    parser.add_argument("--model", nargs="+", default=[MODEL], metavar="NAME", help="names, or checkpoint files")
     parser.add_argument("--qf", type=int, nargs="+", default=qualities, help=about)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

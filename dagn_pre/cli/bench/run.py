@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dagn_pre.cli.arguments import max_quality
 from dagn_pre.cli.extras import needed
-from dagn_pre.defaults import MAX_QUALITY
+from dagn_pre.defaults import MAX_QUALITY, MODEL
 from dagn_pre.errors import DagnPreError, UsageError
 
 HELP = "score a host's model on original, compressed and restored images"
@@ -36,10 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inputs",
         nargs="+",
-        default=["original", "jpeg", "dagn-s"],
+        default=["original", "jpeg", MODEL],
         metavar="INPUT",
         help="original, jpeg, and restorers by name or checkpoint file, with +side behind it where the JPEGs shall carry side "
-        "information, such as dagn-s-psnr+side, and with a strength such as dagn-s@0.5 (default: original jpeg dagn-s)",
+        "information, such as dagn-s-psnr+side, and with a strength such as dagn-s@0.5 (default: original jpeg "
+        f"{MODEL})",
     )
     images = parser.add_mutually_exclusive_group()
     images.add_argument("--subset", type=int, metavar="N", help="only N images, chosen so that all kinds of them are there")
@@ -54,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="auto", help="of the restorer: auto, float32, bfloat16, float16 or int8")
     parser.add_argument("--engine", default="torch", help="of the restorer: auto, torch, openvino or onnxruntime")
     parser.add_argument(
-        "--max-quality", type=max_quality, default=MAX_QUALITY, metavar="QF",
+        "--max-quality",
+        type=max_quality,
+        default=MAX_QUALITY,
+        metavar="QF",
         help="restore below this QF; none: at every QF (default: %(default)s)",
     )
     parser.add_argument(

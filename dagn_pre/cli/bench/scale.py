@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dagn_pre.cli.bench import tables
 from dagn_pre.cli.extras import needed
+from dagn_pre.defaults import MODEL
 
 HELP = "measure how dagn-pre restore grows with processes and images: images per second, memory"
 EXAMPLE = "dagn-pre bench scale photos/ --model dagn-xs --workers 2 --memory 10000 100000 --output work_dirs/scale"
@@ -16,7 +17,7 @@ EXAMPLE = "dagn-pre bench scale photos/ --model dagn-xs --workers 2 --memory 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="of the images for throughput, some hundreds of one size")
-    parser.add_argument("--model", default="dagn-s", metavar="NAME", help="a name, or a weights file")
+    parser.add_argument("--model", default=MODEL, metavar="NAME", help="a name, or a weights file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--workers", type=int, nargs="+", default=[2], metavar="N", help="numbers of processes (default: 2)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns that medians are taken of (default: 3)")

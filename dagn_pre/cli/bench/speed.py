@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dagn_pre.cli.bench import tables
 from dagn_pre.cli.extras import needed
+from dagn_pre.defaults import MODEL
 
 DTYPES = "float32", "bfloat16", "int8"
 HELP = "time restorers on inference engines beside host models' own steps"
@@ -16,7 +17,7 @@ EXAMPLE = "dagn-pre bench speed yolox_nano_coco_sample --model dagn-xs dagn-s --
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("configs", nargs="+", metavar="CONFIG", help="as of dagn-pre bench run; weights are random")
-    parser.add_argument("--model", nargs="+", default=["dagn-s"], metavar="NAME", help="restorers: names, or weights files")
+    parser.add_argument("--model", nargs="+", default=[MODEL], metavar="NAME", help="restorers: names, or weights files")
     parser.add_argument("--engine", nargs="+", default=["torch"], metavar="E", help="torch, openvino, onnxruntime or auto")
     parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of restorers and hosts; int8 of restorers alone")
     parser.add_argument("--size", type=int, nargs=2, default=[480, 640], metavar=("H", "W"), help="of the picture in pixels")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from dagn_pre.defaults import MODEL
 from dagn_pre.errors import ConfigError, UsageError
 from dagn_pre.files import atomic_path
 from dagn_pre.integrations.openmmlab.insert.files import find, load, mmseg_under_any_name
@@ -29,7 +30,7 @@ def insert(
     where: str = "transform",
     compress: int | None = None,
     restore: bool = True,
-    model: str = "dagn-s",
+    model: str = MODEL,
     splits: Sequence[str] = ("val", "test", "tta"),
     **options,
 ) -> Config:
@@ -81,7 +82,7 @@ def insert_file(
     where: str = "transform",
     compress: int | None = None,
     restore: bool = True,
-    model: str = "dagn-s",
+    model: str = MODEL,
     splits: Sequence[str] = ("val", "test", "tta"),
     **options,
 ) -> list[tuple[str, str, str]]:
