@@ -447,7 +447,9 @@ def test_shipped_weights_help_on_real_images_and_know_their_quality(real_data, n
     assert np.mean(errors) < 6
 
 
-@pytest.mark.parametrize("name, last, share", [("dagn-s-psnr", 90, 0.8), ("dagn-s", 60, 0.91), ("dagn-xs", 80, 0.7)])  # for models it is weaker
+@pytest.mark.parametrize(  # dagn-s's is the weakest
+    "name, last, share", [("dagn-s-psnr", 90, 0.8), ("dagn-s", 60, 0.91), ("dagn-xs", 80, 0.7)]
+)
 def test_the_assumed_quality_corrects_less_the_higher_its_quality(real_data, name, last, share):
     qualities = range(10, last + 1, 10)
     assumed = [Restorer(name, device="cpu", assume_quality=quality) for quality in qualities]

@@ -43,11 +43,6 @@ class Overhead:
     cluster: float
     alone: float
 
-    @property
-    def overhead(self) -> float:
-        """What Ray adds."""
-        return self.cluster - self.alone
-
 
 class _Alone(BlockActor):
     """In this process: nobody keeps a ledger."""
@@ -98,8 +93,3 @@ def _seconds_per_block(divided: list[tuple[int, list[Part]]], target: Path, sour
     else:
         run_blocks(divided, task, workers, 1, 0, told)
     return (ends[-1] - ends[0]) / (len(ends) - 1)
-
-
-def table(found: Sequence[Overhead]) -> list[list[str]]:
-    """Rows: images a block, and milliseconds per image on the cluster, alone, and of Ray."""
-    return [[str(one.block), f"{one.cluster:.2f}", f"{one.alone:.2f}", f"{one.overhead:.2f}"] for one in found]

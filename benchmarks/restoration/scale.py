@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ import psutil
 from dagn_pre import codec, images, pool
 from dagn_pre.benchmarks import environment
 from dagn_pre.benchmarks.markdown import aligned
+from dagn_pre.benchmarks.restoration import ray_overhead
 from dagn_pre.errors import DagnPreError, UsageError
 from dagn_pre.manifest import FOLDER, NAME
 
@@ -63,9 +64,16 @@ class Watched:
 
 
 def measure(
-    folder: Path, model: str, device: str, workers: Sequence[int], rounds: int, counts: Sequence[int], log=lambda text: None
+    folder: Path,
+    model: str,
+    device: str,
+    workers: Sequence[int],
+    rounds: int,
+    counts: Sequence[int],
+    blocks: Sequence[int] = (),
+    log=lambda text: None,
 ) -> dict:
-    """Measure throughput on the images of a folder, and memory on so many tiny images.
+    """Measure throughput on the images of a folder, memory on so many tiny images, and what Ray costs per image.
 
     Args:
         folder: of images.
@@ -73,17 +81,19 @@ def measure(
         workers: numbers of processes, beside the one process that has all threads.
         rounds: of which the medians count.
         counts: of tiny images; none for no measurement of memory.
+        blocks: of so many images, through Ray (:mod:`dagn_pre.benchmarks.restoration.ray_overhead`); none for none.
         log: told of each run.
 
     Returns:
         {"model", "images", "environment", "throughput": rows {"arrangement", "restoring", "workers", "threads", "start_s",
-        "images_per_s"}, "memory": rows {"images", "workers", "parent_bytes", "worker_bytes", "together_bytes"}}.
+        "images_per_s"}, "memory": rows {"images", "workers", "parent_bytes", "worker_bytes", "together_bytes"}, "ray": rows
+        {"block", "cluster", "alone"}, milliseconds per image}.
 
     Raises:
         UsageError: a folder without images, a number below 1.
-        DagnPreError: a run that failed.
+        DagnPreError: a run that failed; Ray is asked for and not installed.
     """
-    if rounds < 1 or any(number < 1 for number in (*workers, *counts)):
+    if rounds < 1 or any(number < 1 for number in (*workers, *counts, *blocks)):
         raise UsageError("numbers of workers, images and rounds must be 1 or more")
     found = images.find_images(folder)
     if not found:
@@ -124,7 +134,18 @@ def measure(
         for way, runs in seen.items()
     ]
     described = environment.describe("cpu", ("dagn_pre", "torch", "numpy")) | {"threads": cores}
-    return {"model": model, "images": len(found), "environment": described, "throughput": throughput, "memory": memory}
+    ray = []
+    if blocks:
+        log("Ray")
+        ray = [asdict(one) for one in ray_overhead.ray_overhead(blocks=blocks)]
+    return {
+        "model": model,
+        "images": len(found),
+        "environment": described,
+        "throughput": throughput,
+        "memory": memory,
+        "ray": ray,
+    }
 
 
 def watch(words: Sequence[str], out: Path, threads: int) -> Watched:
@@ -212,4 +233,10 @@ def markdown(found: dict) -> str:
             sizes = (row[f"{name}_bytes"] / MIB for name in ("parent", "worker", "together"))
             lines.append([str(row["images"]), *(f"{size:.0f}" for size in sizes)])
         parts += ["", f"Memory with {found['memory'][0]['workers']} processes, the largest seen:", "", *aligned(lines, 0)]
+    if found["ray"]:
+        lines = [["images a block", "ms on a cluster", "ms in one process", "Ray, ms per image"]]
+        for row in found["ray"]:
+            times = row["cluster"], row["alone"], row["cluster"] - row["alone"]
+            lines.append([str(row["block"]), *(f"{time:.2f}" for time in times)])
+        parts += ["", "Small images that need nothing, one worker:", "", *aligned(lines, 0)]
     return "\n".join(parts)

@@ -6,6 +6,7 @@ import pytest
 
 from dagn_pre import codec
 from dagn_pre.benchmarks.restoration import scale
+from dagn_pre.benchmarks.restoration.ray_overhead import Overhead
 from dagn_pre.cli.main import main
 from dagn_pre.errors import DagnPreError
 from tests.support import photograph
@@ -36,15 +37,17 @@ def test_the_command_prints_and_writes_tables(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(scale, "watch", watch)
     monkeypatch.setattr(scale.os, "sched_getaffinity", lambda process: range(4))
+    monkeypatch.setattr(scale.ray_overhead, "ray_overhead", lambda blocks: [Overhead(block, 12.5, 4.25) for block in blocks])
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").write_bytes(codec.encode(photograph(), 20))
-    words = ["bench", "scale", str(tmp_path / "in"), "--workers", "2", "4", "--rounds", "1", "--memory", "20"]
+    words = ["bench", "scale", str(tmp_path / "in"), "--workers", "2", "4", "--rounds", "1", "--memory", "20", "--ray", "16"]
     assert main([*words, "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "out" / "scale.md").read_text() and (tmp_path / "out" / "scale.json").exists()
     assert [threads for _, threads in calls] == [4, 2, 1, 1, 4, 2, 1, 1, 1]
     assert sum("--strength" in words for words, _ in calls) == 4
     assert "| restoring, 2 x 2 threads" in printed and "25.00" in printed
-    assert [cell.strip() for cell in printed.splitlines()[-1].split("|")[1:-1]] == ["40", "300", "400", "900"]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()]
+    assert ["40", "300", "400", "900"] in rows and rows[-1] == ["16", "12.50", "4.25", "8.25"]
     assert main(["bench", "scale", str(tmp_path / "in"), "--workers", "0"]) == 2
     assert main(["bench", "scale", str(tmp_path / "out")]) == 2 and "no images" in capsys.readouterr().err

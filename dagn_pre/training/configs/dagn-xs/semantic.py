@@ -1,4 +1,5 @@
-# dagn-xs for models: dagn-xs-psnr trained on as dagn-s was. The shipped weights: four minutes of a GPU (docs/training.md).
+# dagn-xs for models: dagn-xs-psnr trained on as dagn-s was. The shipped weights: twelve minutes of a GPU in two runs,
+# the second from the first (docs/training.md).
 _base_ = "../dagn-s/semantic.py"
 name = "dagn-xs"
 trunk = "dagn-xs-psnr"
