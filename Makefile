@@ -9,7 +9,7 @@ INSTALLED_FAST := .venv/.installed-fast
 export OMP_WAIT_POLICY ?= PASSIVE
 
 help:
-	@echo "make demo     the demo: two models, each also fine-tuned on JPEGs; original, JPEG and dagn-s at QF 10 to 90, into work_dirs/demo"
+	@echo "make demo     the demo: two models, each also fine-tuned on JPEGs; original, JPEG and dagn-xs at QF 10 to 90, into work_dirs/demo"
 	@echo "make test     the test suite; installs Chromium where there is none, for the page of dagn-pre bench run"
 	@echo "make test-fast  the part of it that takes neither OpenMMLab nor a browser"
 	@echo "make lint     ruff, mypy, import-linter"
