@@ -7,6 +7,7 @@ of a weights file and kept on disk (:func:`folder`), since making them takes sec
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import json
@@ -28,11 +29,12 @@ from dagn_pre.errors import UsageError
 from dagn_pre.graphs import GuideGraph, RestoreGraph, WholeGraph
 from dagn_pre.protocol import ImageInformation, RestorationModel
 
-ENGINES = ("auto", "torch", "openvino", "onnxruntime")
+ENGINES = ("auto", "torch", "openvino", "onnxruntime", "tensorrt")
 PACKAGES = {  # what an extra brings: to make graphs, and to run them
     "openvino": ("openvino",),
     "onnx": ("onnx", "onnxscript"),
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
+    "tensorrt": ("onnxruntime", "tensorrt", "onnx", "onnxscript"),
     "int8": ("openvino", "nncf"),
 }
 
@@ -69,6 +71,8 @@ def resolve(engine: str, device: torch.device, dtype: torch.dtype) -> str:
     """
     if dtype == torch.int8:
         return _resolve_int8(engine, device)
+    if engine == "tensorrt":
+        return _resolve_tensorrt(device)
     unfit = None
     if device.type != "cpu":
         unfit = f"works on the CPU, not on {device}"
@@ -92,6 +96,21 @@ def _resolve_int8(engine: str, device: torch.device) -> str:
     if "INT8" not in _capabilities():
         raise UsageError("dtype 'int8' needs a CPU with int8 instructions (AVX2 or later); use dtype='float32'")
     return "openvino"
+
+
+def _resolve_tensorrt(device: torch.device) -> str:
+    if device.type != "cuda":
+        raise UsageError(f"engine 'tensorrt' works on CUDA, not on {device}; use engine='torch'")
+    if told := lacks("engine 'tensorrt'", "tensorrt"):
+        raise UsageError(told)
+    import onnxruntime
+
+    if TENSORRT not in onnxruntime.get_available_providers():
+        raise UsageError(
+            "engine 'tensorrt' needs onnxruntime-gpu, which onnxruntime hides where both are installed: "
+            'pip uninstall onnxruntime; pip install --force-reinstall "dagn-pre[tensorrt]"'
+        )
+    return "tensorrt"
 
 
 def _capabilities() -> list[str]:
@@ -154,7 +173,9 @@ class Compiled:
 
     def __init__(self, engine: str, model: RestorationModel, fingerprint: str, dtype: torch.dtype) -> None:
         self.model, self.process = model, os.getpid()
-        parts, compiled = split(model), COMPILERS[engine]
+        # The graphs are made on the CPU, where they are the same whatever runs them.
+        parts = split(model if engine != "tensorrt" else copy.deepcopy(model).cpu())
+        compiled = COMPILERS[engine]
         self._restore = compiled(parts["restore"], f"{fingerprint}-restore", dtype)
         # in float32 always: it reads a QF from what half precision rounds away
         self._guide = compiled(parts["guide"], f"{fingerprint}-guide", torch.float32) if "guide" in parts else None
@@ -218,7 +239,57 @@ def _onnxruntime(make: Callable[[], Example], name: str, dtype: torch.dtype) -> 
     return run
 
 
-COMPILERS = {"openvino": _openvino, "onnxruntime": _onnxruntime}
+def _tensorrt(make: Callable[[], Example], name: str, dtype: torch.dtype) -> Graph:
+    """TensorRT through ONNX Runtime, and CUDA for the rest. Its engines, one per image size, are kept beside the graph."""
+    import onnxruntime
+
+    place = _kept(f"{name}-onnx-{torch.__version__}", lambda path: to_onnx(*make(), path / "graph.onnx"))
+    device = torch.cuda.current_device()
+    options: dict[str, Any] = {"device_id": device}
+    for cache in ("engine", "timing"):
+        options |= {f"trt_{cache}_cache_enable": True, f"trt_{cache}_cache_path": str(place)}
+    if dtype in HALF:
+        options[HALF[dtype]] = True
+    providers: list = [(TENSORRT, options), ("CUDAExecutionProvider", {"device_id": device})]
+    session = onnxruntime.InferenceSession(place / "graph.onnx", providers=providers)
+    if session.get_providers()[0] != TENSORRT:  # it only warns where a library does not load
+        raise UsageError("TensorRT could not be loaded; ONNX Runtime's warning names the library")
+    return bound(session, make)
+
+
+def bound(session: Any, make: Callable[[], Example]) -> Graph:
+    """An ``onnxruntime.InferenceSession`` that reads and writes tensors where they are, on any device.
+
+    Args:
+        make: the graph that it holds. A :class:`RestoreGraph` gives what the image's shape is; shapes of guidance do not depend
+            on it but for the batch.
+    """
+    names, outputs = ([one.name for one in group] for group in (session.get_inputs(), session.get_outputs()))
+    graph, example = make()
+    shapes = None
+    if not isinstance(graph, RestoreGraph):
+        with torch.inference_mode():
+            shapes = [tensor.shape[1:] for tensor in graph(*example)]
+
+    def run(tensors: Sequence[Tensor]) -> list[Tensor]:
+        image = tensors[0]
+        made = [image.new_empty((len(image), *shape)) for shape in shapes] if shapes else [torch.empty_like(image)]
+        binding, where, index = session.io_binding(), image.device.type, image.device.index or 0
+        for name, tensor in zip(names, tensors):
+            binding.bind_input(name, where, index, np.float32, tuple(tensor.shape), tensor.data_ptr())
+        for name, tensor in zip(outputs, made):
+            binding.bind_output(name, where, index, np.float32, tuple(tensor.shape), tensor.data_ptr())
+        if where == "cuda":
+            torch.cuda.current_stream(image.device).synchronize()  # ONNX Runtime has a stream of its own
+        session.run_with_iobinding(binding)
+        return made
+
+    return run
+
+
+TENSORRT = "TensorrtExecutionProvider"
+HALF = {torch.float16: "trt_fp16_enable", torch.bfloat16: "trt_bf16_enable"}
+COMPILERS = {"openvino": _openvino, "onnxruntime": _onnxruntime, "tensorrt": _tensorrt}
 
 
 def to_openvino(

@@ -55,9 +55,10 @@ class Options:
             "int8") has the convolutions of the local part in int8: docs/engines.md says what that costs and gains.
         engine: what computes the networks: "torch"; "openvino" or "onnxruntime", inference engines for the CPU (extras of the
             same names; dtype "float32", OpenVINO also "bfloat16" and "int8"), which give the same pixels but for roundings,
-            within 1 of 255 in float32; "auto" takes OpenVINO where it is installed, the device is a CPU and the model can be
-            made a graph, else torch. The first use of a model takes seconds, later ones find its graphs in the user's cache
-            folder (:func:`dagn_pre.engines.folder`).
+            within 1 of 255 in float32; "tensorrt" on a GPU, where it was never run yet (docs/engines.md); "auto" takes
+            OpenVINO where it is installed, the device is a CPU and the model can be made a graph, else torch. The first use
+            of a model takes seconds, later ones find its graphs in the user's cache folder
+            (:func:`dagn_pre.engines.folder`).
         assume_quality: 1..100, the QF of every image, set by hand: its compression-sensitive vector is replaced by that QF's
             mean over the training set, so that lower corrects more. For images that were compressed more than once, or resized
             since: their headers lie, and so may their pixels. Nothing is skipped then, whatever ``max_quality``, header or

@@ -19,7 +19,7 @@ from dagn_pre import Restorer, engines, models, quantisation, weights
 from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError
 from dagn_pre.graphs import MatrixPool, WholeGraph
-from dagn_pre.protocol import RestorationModel
+from dagn_pre.protocol import ImageInformation, RestorationModel
 from tests.support import TINY
 
 SHAPES = [(1, 3, 64, 48), (2, 3, 32, 80), (1, 3, 16, 16)]
@@ -120,9 +120,11 @@ class NeedsTables(RestorationModel):
 @pytest.mark.parametrize(
     "options, reason",
     [
-        ({"engine": "tensorflow"}, "engine must be one of auto, torch, openvino, onnxruntime, not 'tensorflow'"),
+        ({"engine": "tensorflow"}, "engine must be one of auto, torch, openvino, onnxruntime, tensorrt, not 'tensorflow'"),
         ({"engine": "openvino", "dtype": "float16"}, "engine 'openvino' does not compute in float16"),
         ({"engine": "onnxruntime", "dtype": "bfloat16"}, "engine 'onnxruntime' does not compute in bfloat16"),
+        ({"engine": "tensorrt"}, "engine 'tensorrt' works on CUDA, not on cpu; use engine='torch'"),
+        ({"engine": "tensorrt", "dtype": "int8"}, "dtype 'int8' is for engine='openvino' on a CPU"),
     ],
 )
 def test_engines_that_will_not_do_are_refused(options, reason, tiny_weights):
@@ -143,6 +145,56 @@ def test_auto_is_openvino_on_a_cpu_and_torch_elsewhere():
     assert engines.resolve("auto", torch.device("cpu"), torch.float16) == "torch"
     with pytest.raises(UsageError, match="works on the CPU, not on cuda"):
         engines.resolve("openvino", torch.device("cuda"), torch.float32)
+
+
+def test_tensorrt_names_what_is_missing(monkeypatch):
+    """Here the packages are not, or ONNX Runtime is the one without TensorRT."""
+    with pytest.raises(UsageError, match=r"engine 'tensorrt' needs tensorrt: pip install \"dagn-pre\[tensorrt\]\""):
+        engines.resolve("tensorrt", torch.device("cuda"), torch.float16)
+    monkeypatch.setitem(engines.PACKAGES, "tensorrt", ("onnxruntime",))
+    with pytest.raises(UsageError, match="needs onnxruntime-gpu, which onnxruntime hides where both are installed: pip unin"):
+        engines.resolve("tensorrt", torch.device("cuda"), torch.float16)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [engines.TENSORRT])
+    assert engines.resolve("tensorrt", torch.device("cuda"), torch.float16) == "tensorrt"
+
+
+def test_tensorrts_session_computes_on_tensors_where_they_are(tiny_weights, images, monkeypatch):
+    """Its way through ONNX Runtime, with the CPU in the place of the GPU."""
+    import onnxruntime
+
+    asked = []
+
+    def session(path, providers):
+        asked.append(providers)
+        made = onnxruntime_session(path, providers=["CPUExecutionProvider"])
+        monkeypatch.setattr(made, "get_providers", lambda: [engines.TENSORRT])
+        return made
+
+    onnxruntime_session = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    model = models.load(tiny_weights).model
+    compiled = engines.make("tensorrt", model, "tiny", models.fingerprint(tiny_weights), torch.float16)
+    for size in ((48, 64), (32, 32)):
+        x = torch.rand(2, 3, *size)
+        with torch.inference_mode():
+            expected = model.restore(x, model.guide(x, [ImageInformation()] * 2))
+            found = compiled.restore(x, compiled.guide(x, [ImageInformation()] * 2))
+        assert found.shape == x.shape and (found - expected).abs().max() < 1 / 255
+    (restoring, _), (guiding, _) = asked  # the first provider of each graph; the second is CUDA's
+    assert restoring[0] == guiding[0] == engines.TENSORRT and restoring[1]["trt_fp16_enable"] is True
+    assert "trt_fp16_enable" not in guiding[1]  # it reads a QF from what half precision rounds away
+
+
+def test_tensorrt_that_does_not_load_is_said(tiny_weights, monkeypatch):
+    import onnxruntime
+
+    made = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda path, providers: made(path, providers=["CPUExecutionProvider"]))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    model = models.load(tiny_weights).model
+    with pytest.raises(UsageError, match="engine 'tensorrt' cannot run 'tiny': TensorRT could not be loaded"):
+        engines.make("tensorrt", model, "tiny", models.fingerprint(tiny_weights), torch.float16)
 
 
 FORKED = """

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=int, default=3, metavar="N", help="images on a crop sheet, worst to best; 0 for none")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 or int8")
-    parser.add_argument("--engine", default="torch", help="auto, torch, openvino or onnxruntime")
+    parser.add_argument("--engine", default="torch", help="auto, torch, openvino, onnxruntime or tensorrt")
     parser.add_argument("--overwrite", action="store_true", help="throw away results of other settings in --output")
 
 

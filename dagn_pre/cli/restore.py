@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strength", type=float, default=1.0, help="0..1, scales the correction")
     parser.add_argument("--tile", type=int, help="side of the tiles; 0 never tiles; default: tiles large images")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 or int8")
-    parser.add_argument("--engine", default="torch", help="what computes it: torch, openvino, onnxruntime, or auto")
+    parser.add_argument("--engine", default="torch", help="what computes it: torch, openvino, onnxruntime, tensorrt, or auto")
     parser.add_argument(
         "--format",
         default="png",

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="medians are taken of (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for model and restorer")
     parser.add_argument("--dtype", default="auto", help="of the restorer: auto, float32, bfloat16, float16 or int8")
-    parser.add_argument("--engine", default="torch", help="of the restorer: auto, torch, openvino or onnxruntime")
+    parser.add_argument("--engine", default="torch", help="of the restorer: auto, torch, openvino, onnxruntime or tensorrt")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", metavar="DIR", help="for results and logs (default: work_dirs/bench-CONFIG)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for model and restorer")
     parser.add_argument("--dtype", default="auto", help="of the restorer: auto, float32, bfloat16, float16 or int8")
-    parser.add_argument("--engine", default="torch", help="of the restorer: auto, torch, openvino or onnxruntime")
+    parser.add_argument("--engine", default="torch", help="of the restorer: auto, torch, openvino, onnxruntime or tensorrt")
     parser.add_argument(
         "--max-quality",
         type=max_quality,
