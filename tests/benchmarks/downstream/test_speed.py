@@ -40,7 +40,7 @@ def test_a_host_takes_half_precision_too(tiny_weights):
         ({"rounds": 0}, "rounds must be at least 1"),
         ({"dtype": "float16"}, "dtype must be one of float32, bfloat16, int8"),
         ({"sources": ["nothing"]}, "nothing"),
-        ({"engines": ["tensorrt"]}, "engine must be one of"),
+        ({"engines": ["tensorflow"]}, "engine must be one of"),
     ],
 )
 def test_what_cannot_be_timed_is_refused(options, reason, tiny_weights):
