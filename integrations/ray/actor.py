@@ -39,8 +39,8 @@ class RestoreActor(RestoringStep):
 
     A bad image raises nothing: its state is failed, the reason says why, and it is as it came; as an array (0, 0, 3).
 
-    Images of one padded size share batches. The weights are loaded once per process, when the first batch comes; until then the
-    object is a few hundred bytes. In Ray an actor without a GPU of its own works on the CPU.
+    On a GPU images of one padded size share batches. The weights are loaded once per process, when the first batch comes;
+    until then the object is a few hundred bytes. In Ray an actor without a GPU of its own works on the CPU.
 
     Args:
         model: as :class:`dagn_pre.options.Options` has it.
