@@ -223,10 +223,15 @@ def _openvino(make: Callable[[], Example], name: str, dtype: torch.dtype) -> Gra
     return run
 
 
+def _kept_onnx(make: Callable[[], Example], name: str) -> Path:
+    """The folder that holds a graph as graph.onnx."""
+    return _kept(f"{name}-onnx-{torch.__version__}", lambda path: to_onnx(*make(), path / "graph.onnx"))
+
+
 def _onnxruntime(make: Callable[[], Example], name: str, dtype: torch.dtype) -> Graph:
     import onnxruntime
 
-    path = _kept(f"{name}-onnx-{torch.__version__}", lambda path: to_onnx(*make(), path / "graph.onnx"))
+    path = _kept_onnx(make, name)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path / "graph.onnx", options, providers=["CPUExecutionProvider"])
@@ -243,7 +248,7 @@ def _tensorrt(make: Callable[[], Example], name: str, dtype: torch.dtype) -> Gra
     """TensorRT through ONNX Runtime, and CUDA for the rest. Its engines, one per image size, are kept beside the graph."""
     import onnxruntime
 
-    place = _kept(f"{name}-onnx-{torch.__version__}", lambda path: to_onnx(*make(), path / "graph.onnx"))
+    place = _kept_onnx(make, name)
     device = torch.cuda.current_device()
     options: dict[str, Any] = {"device_id": device}
     for cache in ("engine", "timing"):

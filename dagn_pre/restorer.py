@@ -397,6 +397,13 @@ class Restorer:
         assert source.quality is not None
         return source.quality.value
 
+    @property
+    def batch_pixels(self) -> int:
+        """Up to how many pixels together images of one padded size go through the networks at once; 0 on a CPU, where each goes
+        alone: a batch gains little there, and its sums are rounded otherwise, so that pixels would depend on what an image came
+        with."""
+        return 0 if self.device.type == "cpu" else BATCH_PIXELS
+
     # -- tensors ------------------------------------------------------------------------------------------------------
 
     def _restore(self, items: list[_Item], model: RestorationModel) -> None:
@@ -408,8 +415,7 @@ class Restorer:
             side = item.plan.side
             groups[-(-height // model.stride), -(-width // model.stride), side and side[0].identity].append(item)
         for (rows, columns, _), group in groups.items():
-            # On a CPU a batch gains little, and its sums are rounded otherwise: pixels would depend on what an image came with.
-            size = 1 if self.device.type == "cpu" else max(1, BATCH_PIXELS // (rows * columns * model.stride**2))
+            size = max(1, self.batch_pixels // (rows * columns * model.stride**2))
             for start in range(0, len(group), size):
                 batch = group[start : start + size]
                 self._restore_batch(batch)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 HELP = "Remove JPEG artifacts from images."
 EXAMPLE = "dagn-pre restore photos/ restored/ --max-quality 80"
-GPU_PIXELS = 1024 * 1024  # of the images that are restored in one call; a CPU takes them one by one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,9 +114,7 @@ class Restoring(batch.Work):
         from dagn_pre.options import check_options
 
         self.options = check_options(**settings)
-        device = self.options.resolved_device()
-        self.pixels = GPU_PIXELS if device.type == "cuda" else 0
-        self.parallel = device.type == "cpu"
+        self.parallel = self.options.resolved_device().type == "cpu"
         self.restorer: Restorer | None = None
 
     def prepare(self) -> None:
@@ -130,6 +127,7 @@ class Restoring(batch.Work):
         from dagn_pre import images
         from dagn_pre.options import STRIDE
 
+        assert self.restorer is not None  # once it is prepared
         waiting: defaultdict[tuple[int, int], dict[int, Image]] = defaultdict(dict)
         for index, (source, _) in enumerate(pairs):
             try:
@@ -141,7 +139,7 @@ class Restoring(batch.Work):
             size = -(-opened.height // STRIDE), -(-opened.width // STRIDE)
             group = waiting[size]
             group[index] = opened
-            if (len(group) + 1) * size[0] * size[1] * STRIDE**2 > self.pixels:
+            if (len(group) + 1) * size[0] * size[1] * STRIDE**2 > self.restorer.batch_pixels:
                 yield self._together(pairs, waiting.pop(size))
         for group in waiting.values():
             yield self._together(pairs, group)
