@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from dagn_pre.errors import UsageError, failure
+from dagn_pre.codec import given_quality
+from dagn_pre.errors import ImageError, UsageError, failure
 from dagn_pre.integrations.workers import RestoringStep
 from dagn_pre.layouts import SAME, suffix_of
 from dagn_pre.options import Options
 from dagn_pre.restored_files import InputFile, restore_each, restore_files
 from dagn_pre.restorer import Restorer, restorer_on
-from dagn_pre.sources import ImageLike, Source
+from dagn_pre.sources import Hint, ImageLike, Source
 
 ADDED = ("dagn_state", "dagn_restored", "dagn_reason", "dagn_quality", "dagn_quality_source")
 NOTHING = np.zeros((0, 0, 3), np.uint8)  # in the place of an array that there is none of
@@ -80,15 +81,17 @@ class RestoreActor(RestoringStep):
         values = list(batch[column])
         paths = batch[self.path] if self.path in batch else [None] * len(values)
         names = [str(_name_of(value) or path or f"image {i}") for i, (value, path) in enumerate(zip(values, paths))]
-        hints = [_hint(one) for one in batch[self.quality]] if self.quality in batch else [None] * len(values)
+        qualities = list(batch[self.quality]) if self.quality in batch else [None] * len(values)
+        hints: dict[int, Hint] = {}
         files: dict[int, bytes] = {}
         results: dict[int, _Result] = {}
         for i, value in enumerate(values):
             try:
+                hints[i] = _hint(qualities[i])
                 if (data := _file_of(value)) is not None:
                     files[i] = data
-            except OSError as error:
-                image = NOTHING if self.format is None else value
+            except (ImageError, OSError) as error:
+                image = NOTHING if self.format is None and _is_file(value) else value
                 results[i] = _Result(image, "failed", failure(names[i], error), None)
         given: list[Any] = list(values)
         if self.format is None:
@@ -101,9 +104,9 @@ class RestoreActor(RestoringStep):
             image = values[i] | {"bytes": data} if isinstance(values[i], dict) else data
             results[i] = _Result(image, result.state, result.reason, result.quality)
         others = [i for i in range(len(values)) if i not in results]
-        opening = [(names[i], partial(_opened, given[i], hints[i], names[i], self.checked.strict_files)) for i in others]
+        opening = [partial(_opened, given[i], hints[i], names[i], self.checked.strict_files) for i in others]
         for i, found in zip(others, restore_each(self.restorer(), opening)):
-            results[i] = _Result.of(found, given[i])
+            results[i] = _Result.of(found, given[i], names[i])
         done = [results[i] for i in range(len(values))]
         target = column if self.format is not None or not any(map(_is_file, values)) else "image"
         return dict(batch) | {target: _column([one.image for one in done])} | _told(done)
@@ -117,10 +120,10 @@ class _Result:
     quality: Any
 
     @classmethod
-    def of(cls, found: Any, given: Any) -> _Result:
+    def of(cls, found: Any, given: Any, name: str) -> _Result:
         """Of what :func:`restore_each` gives."""
-        if isinstance(found, str):
-            return cls(NOTHING if isinstance(given, bytes) else given, "failed", found, None)
+        if isinstance(found, Exception):
+            return cls(NOTHING if isinstance(given, bytes) else given, "failed", failure(name, found), None)
         _, outcome = found
         return cls(outcome.image, "restored" if outcome.restored else "untouched", outcome.reason, outcome.quality)
 
@@ -162,15 +165,22 @@ def _name_of(value: Any) -> str | None:
     return value.get("path") if isinstance(value, dict) else getattr(value, "filename", None)
 
 
-def _hint(value: Any) -> int | None:
-    return None if value is None or value != value or not value else int(value)  # NaN is not itself
+def _hint(value: Any) -> Hint:
+    """What a row says of its QF; raises ImageError for what is none, since it is one row's fault."""
+    try:
+        if value is None or value != value or not value:  # NaN is not itself
+            return None
+        whole = isinstance(value, (float, np.floating)) and value.is_integer()  # where one row has none, all are floats
+        return given_quality(int(value) if whole else value)
+    except (UsageError, ValueError) as error:  # an array has no truth
+        raise ImageError(str(error)) from error
 
 
 def _output(format: str | None, data: bytes) -> str:
     return f"image{suffix_of(data)}" if format == SAME else f"image.{format}"
 
 
-def _opened(value: ImageLike, hint: int | None, name: str, strict_files: bool) -> Source:
+def _opened(value: ImageLike, hint: Hint, name: str, strict_files: bool) -> Source:
     image = np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
     return Source.of(image, hint, name=name, strict_files=strict_files)
 
