@@ -8,7 +8,7 @@ Each run begins with a header, ``{"dagn_pre": version, "options": {...}, "begun"
 follow. Objects of a store cannot be appended to: there a run writes parts, ``manifest-<run>-<n>.jsonl``, each with its header.
 Reading merges all ``manifest*.jsonl``; of two rows of one source that of the later run counts, within a run the later one.
 
-Folders are those of any fsspec file system; :meth:`Manifest.append_to` alone is for local ones.
+Folders are those of any :class:`dagn_pre.storage.Store`; :meth:`Manifest.append_to` alone is for local ones.
 """
 
 from __future__ import annotations
@@ -27,12 +27,10 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from filelock import FileLock, Timeout
-from fsspec import AbstractFileSystem
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 
-from dagn_pre import __version__, files
+from dagn_pre import __version__
 from dagn_pre.errors import DagnPreError, UsageError
+from dagn_pre.storage import Store
 
 FOLDER = ".dagn-pre"
 NAME = "manifest"
@@ -203,33 +201,21 @@ class Manifest:
     """The rows that runs have left in an output folder.
 
     Args:
-        fs: the file system.
-        target: the output folder there, as :func:`fsspec.core.url_to_fs` gives it.
+        target: the output folder: a store, or what one is made of.
         name: of its files, before ".jsonl".
+
+    Attributes:
+        path: of the file that :meth:`append_to` writes, below the target.
     """
 
-    def __init__(self, fs: AbstractFileSystem, target: str, name: str = NAME) -> None:
-        self.fs, self.target, self.name = fs, target.rstrip("/"), name
-        self.folder = f"{self.target}/{FOLDER}"
-        self.path = f"{self.folder}/{name}.jsonl"
-
-    @classmethod
-    def at(cls, target: str | os.PathLike, name: str = NAME, **storage_options) -> Manifest:
-        """Of a local folder, which a path always is, or of any URL that fsspec knows."""
-        if isinstance(target, os.PathLike):
-            return cls(LocalFileSystem(), os.path.abspath(target), name)
-        fs, path = url_to_fs(target, **storage_options)
-        return cls(fs, path, name)
+    def __init__(self, target: Store | str | os.PathLike, name: str = NAME) -> None:
+        self.store = target if isinstance(target, Store) else Store(target)
+        self.name, self.path = name, f"{FOLDER}/{name}.jsonl"
 
     def files(self) -> list[str]:
-        """Paths of its files, sorted; none where there is no manifest."""
-        self.fs.invalidate_cache(self.folder)
-        try:
-            found = [str(path) for path in self.fs.ls(self.folder, detail=False)]
-        except FileNotFoundError:
-            return []
+        """Paths of its files below the target, sorted; none where there is no manifest. Raises StorageError."""
         part = re.compile(rf"{self.name}(-.*)?\.jsonl", re.DOTALL)
-        return sorted(path for path in found if part.fullmatch(path.rpartition("/")[2]))
+        return [entry.path for entry in self.store.folder(FOLDER)[1] if part.fullmatch(entry.path.rpartition("/")[2])]
 
     def read(self) -> Iterator[tuple[Header, Row | None]]:
         """Each header, with None, and each row with its run's header, file by file.
@@ -241,7 +227,7 @@ class Manifest:
         """
         for path in self.files():
             header: Header | None = None
-            with self.fs.open(path, "rb") as file:
+            with self.store.fs.open(self.store.full(path), "rb") as file:
                 for number, line in enumerate(file, 1):
                     if not line.endswith(b"\n"):
                         break
@@ -249,11 +235,11 @@ class Manifest:
                         begun = Header.from_json(line)
                         row = None if begun else Row.from_json(line)
                     except (ValueError, TypeError, KeyError) as error:
-                        damaged = f"{path}: line {number} is no row of a manifest ({error}); remove that line"
+                        damaged = f"{self.store.url(path)}: line {number} is no row of a manifest ({error}); remove that line"
                         raise DagnPreError(damaged) from error
                     header = begun or header
                     if header is None:
-                        raise DagnPreError(f"{path}: line {number} comes before any header; remove the file")
+                        raise DagnPreError(f"{self.store.url(path)}: line {number} comes before any header; remove the file")
                     yield header, row
 
     @cached_property
@@ -267,6 +253,9 @@ class Manifest:
 
     @cached_property
     def _read(self) -> tuple[Header | None, Rows]:
+        return self.store.kept(FOLDER, self._merged)
+
+    def _merged(self) -> tuple[Header | None, Rows]:
         rows, last = Rows(), None
         for header, row in self.read():
             if row is not None:
@@ -287,10 +276,9 @@ class Manifest:
         now, before = Header.now(options).options, self.last.options
         for name in sorted({*now, *before}):
             if now.get(name) != before.get(name):
-                raise UsageError(
-                    f"{self.path}: written with {name} {_told(before.get(name))}, not {_told(now.get(name))}: give another "
-                    "folder, or --overwrite to write all outputs anew"
-                )
+                others = f"written with {name} {_told(before.get(name))}, not {_told(now.get(name))}"
+                remedy = "give another folder, or --overwrite to write all outputs anew"
+                raise UsageError(f"{self.store.url(self.path)}: {others}: {remedy}")
 
     @contextlib.contextmanager
     def append_to(self, options: Mapping[str, Any], overwrite: bool = False) -> Iterator[Appender]:
@@ -302,15 +290,15 @@ class Manifest:
         Raises:
             UsageError: earlier runs had other options, without ``overwrite``; another process writes there now.
         """
-        if not isinstance(self.fs, LocalFileSystem):
-            raise UsageError(f"{self.folder}: only local files can be appended to")
-        folder = Path(self.folder)
+        if not self.store.local:
+            raise UsageError(f"{self.store}: only local files can be appended to")
+        folder = Path(self.store.full(FOLDER))
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock = FileLock(folder / LOCK, timeout=0, mode=0o666)
             lock.acquire()
         except Timeout as error:
-            busy = f"{self.target}: another dagn-pre writes there now; wait for its end, or give another folder"
+            busy = f"{self.store}: another dagn-pre writes there now; wait for its end, or give another folder"
             raise UsageError(busy) from error
         try:
             try:
@@ -320,7 +308,7 @@ class Manifest:
                     raise
                 self.begin_anew(options)
             anew = self.last is not None and self.last.overwrite
-            with open(self.path, "ab+") as file:
+            with open(self.store.full(self.path), "ab+") as file:
                 _cut_torn_line(file)
                 file.write(Header.now(options, anew).to_json().encode() + b"\n")
                 file.flush()
@@ -331,24 +319,17 @@ class Manifest:
     def begin_anew(self, options: Mapping[str, Any]) -> None:
         """Replace what is there by the header of a run that writes all outputs anew."""
         header = Header.now(options, overwrite=True)
-        self.write(self.path, header.to_json().encode() + b"\n")
+        self.store.write(self.path, header.to_json().encode() + b"\n")
         for other in self.files():
             if other != self.path:
-                self.fs.rm_file(other)
+                self.store.remove(other)
         self.__dict__.pop("_read", None)
         self.__dict__.pop("last", None)
 
     def write_part(self, run: str, number: int, header: Header, rows: Iterable[Row]) -> None:
         """Write a part, ``manifest-<run>-<number>.jsonl``, whole or not at all; once the rows' outputs exist."""
         lines = [header.to_json(), *(row.to_json() for row in rows)]
-        self.write(f"{self.folder}/{self.name}-{run}-{number:06}.jsonl", "".join(f"{line}\n" for line in lines).encode())
-
-    def write(self, path: str, data: bytes) -> None:
-        """A file, whole or not at all: stores do so with every object, local folders by renaming."""
-        if isinstance(self.fs, LocalFileSystem):
-            files.write_atomic(path, data)
-        else:
-            self.fs.pipe_file(path, data)
+        self.store.write(f"{FOLDER}/{self.name}-{run}-{number:06}.jsonl", "".join(f"{line}\n" for line in lines).encode())
 
     def summary(self) -> Summary:
         """Of the latest rows.
@@ -357,7 +338,7 @@ class Manifest:
             UsageError: there is no manifest.
         """
         if self.last is None:
-            raise UsageError(f"{self.target}: no manifest in it ({FOLDER}/{self.name}.jsonl)")
+            raise UsageError(f"{self.store}: no manifest in it ({FOLDER}/{self.name}.jsonl)")
         return Summary.of(self.latest())
 
 

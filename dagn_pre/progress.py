@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
+
+from dagn_pre.errors import failure
 
 EVERY = 30.0  # seconds between two lines
 PLAIN = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}, {remaining} left, {rate_fmt}]{postfix}"
@@ -41,3 +44,10 @@ def skip(shown: tqdm) -> None:
     if not shown.disable:  # then it has no counters
         shown.initial += 1
         shown.update()
+
+
+def report_failure(source: Path, error: Exception) -> str:
+    """Say on stderr that a file failed, in one line; returns what is said of it."""
+    message = failure(source, error)
+    tqdm.write(f"failed: {message}", file=sys.stderr)
+    return message

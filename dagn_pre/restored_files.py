@@ -74,49 +74,49 @@ def restore_files(restorer: Restorer, inputs: Sequence[InputFile], keep_untouche
     """
     strict = restorer.options.strict_files
     done = []
-    for one, result in zip(inputs, restore_each(restorer, [(one.name, partial(_open, one, strict)) for one in inputs])):
-        written = result if isinstance(result, str) else _attempt(one.name, partial(_written, one, *result, keep_untouched))
-        done.append(RestoredFile("failed", None, written) if isinstance(written, str) else written)
+    for one, result in zip(inputs, restore_each(restorer, [partial(_open, one, strict) for one in inputs])):
+        written = result if isinstance(result, Exception) else attempt(partial(_written, one, *result, keep_untouched))
+        if isinstance(written, Exception):
+            written = RestoredFile("failed", None, failure(one.name, written))
+        done.append(written)
     return done
 
 
-def restore_each(
-    restorer: Restorer, images: Sequence[tuple[str, Callable[[], Source]]]
-) -> list[tuple[Source, Outcome] | str]:
-    """Restore images, each given by its name and what opens it; one that fails gives the reason, in a line that names it.
+def restore_each(restorer: Restorer, opening: Sequence[Callable[[], Source]]) -> list[tuple[Source, Outcome] | Exception]:
+    """Restore images, each given by what opens it; one that fails gives the reason, and does not take others along.
 
     Raises:
         UsageError: what would be so for every image.
     """
-    opened = [_attempt(name, call) for name, call in images]
-    found = iter(outcomes(restorer, [one for one in opened if isinstance(one, Source)]))
-    results: list[tuple[Source, Outcome] | str] = []
+    opened = [attempt(call) for call in opening]
+    found = iter(_outcomes(restorer, [one for one in opened if isinstance(one, Source)]))
+    results: list[tuple[Source, Outcome] | Exception] = []
     for one in opened:
         outcome = next(found) if isinstance(one, Source) else one
-        if isinstance(one, Source) and isinstance(outcome, Outcome):
-            results.append((one, outcome))
-        else:
-            name = images[len(results)][0]
-            results.append(outcome if isinstance(outcome, str) else failure(name, cast(Exception, outcome)))
+        results.append((one, outcome) if isinstance(one, Source) and isinstance(outcome, Outcome) else cast(Exception, outcome))
     return results
 
 
-def outcomes(restorer: Restorer, sources: Sequence[Source]) -> list[Outcome | Exception]:
-    """Restore opened images by one call, or, where that fails for one of them, by one call each.
-
-    Raises:
-        UsageError: what would be so for every image.
-    """
-    if not sources:
-        return []
+def attempt(call: Callable[[], Given]) -> Given | Exception:
+    """What a call gives, or why it failed; raises UsageError, which would be so for every image."""
     try:
-        return list(restorer.restore(list(sources)))
+        return call()
     except UsageError:
         raise
-    except Exception as error:  # of one of them, or of all together, as when memory runs out
-        if len(sources) == 1:
-            return [error]
-    return [outcome for one in sources for outcome in outcomes(restorer, [one])]
+    except Exception as error:  # whatever a decoder, a network or a writer runs into
+        return error
+
+
+def _outcomes(restorer: Restorer, sources: list[Source]) -> list[Outcome | Exception]:
+    """Restore opened images by one call, or, where that fails for one of them, by one call each."""
+    if not sources:
+        return []
+    done = attempt(lambda: restorer.restore(sources))
+    if not isinstance(done, Exception):
+        return [*done]
+    if len(sources) == 1:
+        return [done]
+    return [outcome for one in sources for outcome in _outcomes(restorer, [one])]  # or all together, as when memory runs out
 
 
 def rebuilt(source: Source, outcome: Outcome, output: str | Path) -> tuple[Image, Metadata, bool]:
@@ -138,16 +138,6 @@ def rebuilt(source: Source, outcome: Outcome, output: str | Path) -> tuple[Image
         raise ImageError(f"{source.name}: has an alpha channel, which {suffix} cannot hold; choose another format")
     marked = outcome.restored or source.marked
     return images.turned(picture, orientation(source.opened)), Metadata.of(source.opened).upright(), marked
-
-
-def _attempt(name: str, call: Callable[[], Given]) -> Given | str:
-    """What a call gives, or why it failed; raises UsageError."""
-    try:
-        return call()
-    except UsageError:
-        raise
-    except Exception as error:  # whatever a decoder, a network or a writer runs into
-        return failure(name, error)
 
 
 def _open(one: InputFile, strict: bool) -> Source:

@@ -6,6 +6,7 @@ its configuration files, and fsspec's own (``FSSPEC_S3_ENDPOINT_URL``, ``~/.conf
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -65,7 +66,7 @@ class Store:
     """A folder of a file system, or one file of it; pickles to its URL.
 
     Args:
-        url: a URL that fsspec knows, or a local path.
+        url: a URL that fsspec knows, or a local path, whatever is in its name.
 
     Attributes:
         fs: the file system.
@@ -80,8 +81,10 @@ class Store:
         self.location = os.fspath(url)
         protocol = self.location.partition("://")[0] if is_url(url) else "file"
         try:
-            # What others write meanwhile is to be seen.
-            self.fs, root = url_to_fs(self.location, use_listings_cache=False)
+            if protocol == "file" and not is_url(url):
+                self.fs, root = LocalFileSystem(), os.path.abspath(self.location)
+            else:  # what others write meanwhile is to be seen
+                self.fs, root = url_to_fs(self.location, use_listings_cache=False)
         except ImportError as error:
             extra = EXTRAS.get(protocol)
             remedy = f'pip install "dagn-pre[{extra}]"' if extra else "install what it names"
@@ -186,6 +189,11 @@ class Store:
             self.kept(path, _copied, file, self.full(path))
         else:
             self._put(path, lambda full: self.fs.put_file(str(file), full))
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is gone already is no fault. Raises StorageError."""
+        with contextlib.suppress(FileNotFoundError):
+            self._retried(path, self.fs.rm_file, self.full(path))
 
     def _put(self, path: str, put: Callable[[str], Any]) -> None:
         full = self.full(path)

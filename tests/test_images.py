@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dagn_pre import Restorer, codec, images
+from dagn_pre import Restorer, codec, folders, images
 from dagn_pre.errors import ImageError, ImageWarning
 from dagn_pre.metadata import Metadata, orientation
 from tests.support import odd_files, photograph
@@ -398,7 +398,7 @@ def test_what_a_folder_holds_and_what_is_left_out(tmp_path, monkeypatch):
     (tmp_path / "elsewhere" / "real.png").write_bytes(b"x")
     (folder / "there.png").symlink_to(tmp_path / "elsewhere" / "real.png")
     os.mkfifo(folder / "pipe.jpg")
-    found = images.search(folder)
+    found = folders.search(folder)
     names = [str(path.relative_to(folder)) for path in found.paths]
     assert names == ["a.avif", "b.JPG", "c.mpo", "f.pgm", "sub/d.jp2", "sub/e.heic", "there.png"]
     left_out = {reason: [path.name for path in paths] for reason, paths in found.left_out.items()}
@@ -408,7 +408,7 @@ def test_what_a_folder_holds_and_what_is_left_out(tmp_path, monkeypatch):
         "links to nothing": ["gone.png", "itself.png"],
         "no regular files": ["device.png", "pipe.jpg"],
     }
-    assert images.find_images(folder) == list(found.paths)
+    assert folders.find_images(folder) == list(found.paths)
     scan = os.scandir
 
     def closed(place):
@@ -417,7 +417,7 @@ def test_what_a_folder_holds_and_what_is_left_out(tmp_path, monkeypatch):
         return scan(place)
 
     monkeypatch.setattr(images.os, "scandir", closed)
-    assert "folders that cannot be read (Permission denied)" in images.search(folder).left_out
+    assert "folders that cannot be read (Permission denied)" in folders.search(folder).left_out
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)], ids=["pipe", "device"])
@@ -434,7 +434,7 @@ def test_formats_are_read_by_suffix_and_content(tiny, tmp_path):
     files |= {"f.jpg": odd_files.mpo(), "g.png": odd_files.jpeg()}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    for path in images.find_images(tmp_path):
+    for path in folders.find_images(tmp_path):
         assert tiny(path).shape == (64, 96, 3)
-    assert len(images.find_images(tmp_path)) == len(files)
+    assert len(folders.find_images(tmp_path)) == len(files)
     assert tiny.estimate_quality(tmp_path / "c.mpo").source == "header"

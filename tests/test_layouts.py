@@ -17,7 +17,8 @@ from PIL import Image
 
 from dagn_pre import Restorer, codec
 from dagn_pre.errors import DagnPreError, UsageError
-from dagn_pre.layouts import BATCH, LAYOUTS, layout_of
+from dagn_pre.layouts import LAYOUTS, layout_of
+from dagn_pre.layouts.containers import BATCH
 from dagn_pre.restored_files import restore_files
 from dagn_pre.storage import Store
 from tests.support import photograph

@@ -16,7 +16,7 @@ OPTIONS = {"max_quality": 80, "format": "png"}
 
 
 def write(folder: Path, *rows: Row, options=OPTIONS, overwrite=False) -> Path:
-    with Manifest.at(folder).append_to(options, overwrite) as log:
+    with Manifest(folder).append_to(options, overwrite) as log:
         for row in rows:
             log.append(row)
     return folder / FOLDER / "manifest.jsonl"
@@ -27,9 +27,9 @@ def test_a_row_comes_back_as_it_was():
 
 
 def test_rows_are_there_as_soon_as_they_are_written(tmp_path):
-    with Manifest.at(tmp_path).append_to(OPTIONS) as log:
+    with Manifest(tmp_path).append_to(OPTIONS) as log:
         log.append(ROW)
-        assert Manifest.at(tmp_path).latest()[ROW.source].quality == 20
+        assert Manifest(tmp_path).latest()[ROW.source].quality == 20
 
 
 @pytest.mark.parametrize("cut", [1, 40, "header"])
@@ -37,10 +37,10 @@ def test_a_last_line_that_a_kill_cut_is_passed_over_and_then_cut_off(tmp_path, c
     path = write(tmp_path, ROW, replace(ROW, source="/in/b.jpg"))
     whole = path.read_bytes()
     path.write_bytes(whole[:50] if cut == "header" else whole[:-cut])
-    assert [row.source for row in Manifest.at(tmp_path).latest()] == ([] if cut == "header" else [ROW.source])
+    assert [row.source for row in Manifest(tmp_path).latest()] == ([] if cut == "header" else [ROW.source])
     write(tmp_path, replace(ROW, source="/in/c.jpg"))
     assert all(json.loads(line) for line in path.read_text().splitlines())
-    assert {row.source for row in Manifest.at(tmp_path).latest()} == {"/in/c.jpg", *([] if cut == "header" else [ROW.source])}
+    assert {row.source for row in Manifest(tmp_path).latest()} == {"/in/c.jpg", *([] if cut == "header" else [ROW.source])}
 
 
 @pytest.mark.parametrize("line", ["x", "{}", "[1]", "null", '{"source": 3}', '{"dagn_pre": "0"}'])
@@ -49,60 +49,60 @@ def test_a_damaged_line_within_is_an_error_that_names_it(tmp_path, line):
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], line, lines[1], ""]))
     with pytest.raises(DagnPreError, match=r"manifest\.jsonl: line 2 is no row"):
-        Manifest.at(tmp_path).latest()
+        Manifest(tmp_path).latest()
 
 
 def test_a_row_before_any_header_is_an_error(tmp_path):
     path = write(tmp_path, ROW)
     path.write_text(path.read_text().splitlines()[1] + "\n")
     with pytest.raises(DagnPreError, match="line 1 comes before any header"):
-        Manifest.at(tmp_path).latest()
+        Manifest(tmp_path).latest()
 
 
 def test_other_options_are_refused_and_named_unless_begun_anew(tmp_path):
     write(tmp_path, ROW)
     with pytest.raises(UsageError, match="written with max_quality 80, not 90: .*--overwrite"):
         write(tmp_path, options=OPTIONS | {"max_quality": 90})
-    assert len(Manifest.at(tmp_path).latest()) == 1
+    assert len(Manifest(tmp_path).latest()) == 1
     write(tmp_path, options=OPTIONS | {"max_quality": 90}, overwrite=True)
-    found = Manifest.at(tmp_path)
+    found = Manifest(tmp_path)
     assert len(found.latest()) == 0 and found.last.overwrite and found.last.options["max_quality"] == 90
     write(tmp_path, ROW, options=OPTIONS | {"max_quality": 90})
-    assert Manifest.at(tmp_path).last.overwrite  # outputs without a row are still those of 80
+    assert Manifest(tmp_path).last.overwrite  # outputs without a row are still those of 80
 
 
 def test_the_same_options_keep_rows_though_outputs_are_overwritten(tmp_path):
     write(tmp_path, ROW)
     write(tmp_path, overwrite=True)
-    assert len(Manifest.at(tmp_path).latest()) == 1 and not Manifest.at(tmp_path).last.overwrite
+    assert len(Manifest(tmp_path).latest()) == 1 and not Manifest(tmp_path).last.overwrite
 
 
 def test_one_process_writes_at_a_time(tmp_path):
-    with Manifest.at(tmp_path).append_to(OPTIONS), pytest.raises(UsageError, match="another dagn-pre writes there"):
+    with Manifest(tmp_path).append_to(OPTIONS), pytest.raises(UsageError, match="another dagn-pre writes there"):
         write(tmp_path)
     write(tmp_path, ROW)
 
 
 def test_of_several_files_the_row_of_the_later_run_counts(tmp_path):
     """In a store, where nothing can be appended to: parts of three runs, of which the file name does not tell the order."""
-    manifest = Manifest.at("memory://bucket/out")
+    manifest = Manifest("memory://bucket/out")
     for begun, run, state in ((3, "a", "restored"), (1, "b", "failed"), (2, "c", "untouched")):
         rows = [replace(ROW, state=state), replace(ROW, source=f"s3://b/{run}.jpg")]
         manifest.write_part(run, 0, Header("0", OPTIONS, begun), rows)
     manifest.write_part("a", 1, Header("0", OPTIONS, 3), [replace(ROW, state="compressed")])
-    found = Manifest.at("memory://bucket/out")
+    found = Manifest("memory://bucket/out")
     assert len(found.files()) == 4 and len(found.latest()) == 4 and found.last.begun == 3
     assert found.latest()[ROW.source].state == "compressed" and found.latest().get("s3://b/x.jpg") is None
     with pytest.raises(KeyError):
         found.latest()["s3://b/x.jpg"]
     manifest.begin_anew(OPTIONS)
-    assert [Path(path).name for path in Manifest.at("memory://bucket/out").files()] == ["manifest.jsonl"]
+    assert [Path(path).name for path in Manifest("memory://bucket/out").files()] == ["manifest.jsonl"]
 
 
 def test_folders_of_any_name(tmp_path):
     for name in ("a[1]*", "b::c", "file:x", "caf\udce9"):
         write(tmp_path / name, ROW)
-        assert len(Manifest.at(tmp_path / name).latest()) == 1
+        assert len(Manifest(tmp_path / name).latest()) == 1
 
 
 def test_a_summary_adds_up():
@@ -115,4 +115,6 @@ def test_a_summary_adds_up():
 
 def test_without_a_manifest_there_is_no_summary(tmp_path):
     with pytest.raises(UsageError, match="no manifest in it"):
-        Manifest.at(tmp_path).summary()
+        Manifest(tmp_path).summary()
+    with pytest.raises(UsageError, match="nowhere://bucket: "):
+        Manifest("nowhere://bucket").summary()

@@ -21,6 +21,15 @@ def s3():
         yield server
 
 
+@pytest.mark.parametrize("name", ["a[1]*", "b::c", "file:x", "~", "caf\udce9", "%41 ?#"])
+def test_local_folders_of_any_name(tmp_path, name):
+    """What would be a chain of stores, a pattern or a home elsewhere."""
+    store = pickle.loads(pickle.dumps(Store(tmp_path / name)))
+    store.write("x/1.jpg", b"1")
+    assert (tmp_path / name / "x" / "1.jpg").read_bytes() == store.read("x/1.jpg") == b"1"
+    assert store.folder("x") == ([], [storage.Entry("x/1.jpg", 1, (tmp_path / name / "x" / "1.jpg").stat().st_mtime)])
+
+
 @pytest.fixture(params=["local", "memory", "s3"])
 def root(request, tmp_path):
     """An empty folder in each kind of store."""
@@ -55,6 +64,9 @@ def test_every_store_reads_what_was_written_and_lists_it(root, tmp_path):
     assert (tmp_path / "back").read_bytes() == b"z" * 100
     storage.copy(store, "a/large", store, "copied")
     assert store.read("copied") == b"z" * 100
+    for _ in range(2):  # what is gone already is no fault
+        store.remove("copied")
+    assert Store(f"{root}/copied").kind() is None
     again = pickle.loads(pickle.dumps(store))
     assert again.url("a/1.jpg") == store.url("a/1.jpg") and again.read("a/1.jpg") == b"a/1.jpg"
     with pytest.raises(NotThereError, match="nothing"):

@@ -147,8 +147,8 @@ class Scene:
         """Raises AssertionError for an input without its one output or its row, other pixels, or anything else there."""
         states: Counter[str] = Counter()
         root = target.removeprefix("s3://")
-        manifest = Manifest(self.fs, root)
-        rows = {row.source.removeprefix("s3://source/photos/"): row for row in manifest.latest()}
+        latest = Manifest(target).latest()
+        rows = {row.source.removeprefix("s3://source/photos/"): row for row in latest}
         assert sorted(rows) == self.inputs, sorted(set(rows) ^ set(self.inputs))
         outputs = {}
         for name, row in rows.items():

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from dagn_pre.errors import ImageError, UsageError, printable
-from dagn_pre.images import Pixels, header, open_image, report_failure, search, told_with_examples
-from dagn_pre.progress import bar
+from dagn_pre.folders import search, told_with_examples
+from dagn_pre.images import Pixels, header, open_image
+from dagn_pre.progress import bar, report_failure
 
 MIN_SIDE = 11  # the window of SSIM
 MAX_SIDE = 65535  # of a JPEG

@@ -16,8 +16,9 @@ from dagn_pre.benchmarks.restoration.evaluation import load
 from dagn_pre.defaults import MODEL
 from dagn_pre.errors import ImageError, UsageError, printable
 from dagn_pre.files import write_atomic
-from dagn_pre.images import Pixels, header, open_image, report_failure, search, told_with_examples
-from dagn_pre.progress import bar
+from dagn_pre.folders import search, told_with_examples
+from dagn_pre.images import Pixels, header, open_image
+from dagn_pre.progress import bar, report_failure
 
 SHEET = 8  # pictures on the crop sheet
 FIRST, SCALE, SECOND = (10, 40), (0.6, 0.9), (70, 90)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from dagn_pre import codec, images, pool
+from dagn_pre import codec, folders, pool
 from dagn_pre.benchmarks import environment
 from dagn_pre.benchmarks.markdown import aligned
 from dagn_pre.benchmarks.restoration import ray_overhead
@@ -95,7 +95,7 @@ def measure(
     """
     if rounds < 1 or any(number < 1 for number in (*workers, *counts, *blocks)):
         raise UsageError("numbers of workers, images and rounds must be 1 or more")
-    found = images.find_images(folder)
+    found = folders.find_images(folder)
     if not found:
         raise UsageError(f"{folder}: no images in it")
     cores = pool.cores()

@@ -24,7 +24,7 @@ from dagn_pre import files, pool, progress
 from dagn_pre.cli.listing import Batch, Pair
 from dagn_pre.cli.warned import told_warnings
 from dagn_pre.errors import DagnPreError, UsageError, printable
-from dagn_pre.images import Examples, report_failure, told_with_examples
+from dagn_pre.folders import Examples, told_with_examples
 
 if TYPE_CHECKING:
     from dagn_pre.manifest import Row, Rows  # imported where they are needed, since fsspec takes a while
@@ -67,7 +67,7 @@ class _Report(argparse.Action):
         from dagn_pre.manifest import Manifest
 
         try:
-            print(printable_lines(Manifest.at(values[0], self.const).summary().text()))
+            print(printable_lines(Manifest(values[0], self.const).summary().text()))
         except DagnPreError as error:
             parser.exit(2 if isinstance(error, UsageError) else 1, f"{parser.prog}: {printable(str(error))}\n")
         parser.exit()
@@ -206,7 +206,7 @@ class Worker:
                 yield index, self.result(task.source, self.work.found(task.target), 0.0)
 
     def result(self, source: Path, done: Any, milliseconds: float) -> Result:
-        failed = report_failure(source, done) if isinstance(done, Exception) else None
+        failed = progress.report_failure(source, done) if isinstance(done, Exception) else None
         result = Result(None if isinstance(done, Exception) else done, failed, milliseconds=milliseconds)
         if self.told:
             with contextlib.suppress(OSError):  # it has failed, and has no digest
@@ -262,7 +262,7 @@ def run(
         if options is not None and planned.folder is not None:
             from dagn_pre.manifest import Manifest
 
-            manifest = Manifest.at(planned.folder, name)
+            manifest = Manifest(planned.folder, name)
             log = stack.enter_context(manifest.append_to(options, overwrite))
             # Outputs without a row are the former options', where a run that began them anew was cut short.
             unfinished = manifest.last is not None and manifest.last.overwrite

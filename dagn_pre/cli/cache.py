@@ -101,7 +101,7 @@ def _verify(cache, options: argparse.Namespace) -> int:
 
 def _failing(failures: list[str]) -> Callable[[Path, OSError], None]:
     """What names a file that fails, and adds it to ``failures``."""
-    from dagn_pre.images import report_failure
+    from dagn_pre.progress import report_failure
 
     return lambda path, error: failures.append(report_failure(path, error))
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from dagn_pre import codec
     from dagn_pre.errors import UsageError, printable
-    from dagn_pre.images import told_with_examples
+    from dagn_pre.folders import told_with_examples
 
     if options.features and (options.workers or 1) > 1:
         raise UsageError("--features are drawn by one process: give it without --workers")

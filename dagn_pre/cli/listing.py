@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dagn_pre.errors import UsageError
-from dagn_pre.images import KEPT_SUFFIXES, SUFFIXES, Examples, walk
+from dagn_pre.folders import Examples, walk
+from dagn_pre.images import KEPT_SUFFIXES, SUFFIXES
 
 Pair = tuple[Path, Path]
 

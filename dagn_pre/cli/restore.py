@@ -15,7 +15,7 @@ from dagn_pre.cli import batch, cluster, listing
 from dagn_pre.cli.arguments import max_quality
 from dagn_pre.cli.warned import told_warnings
 from dagn_pre.defaults import LOSSLESS_MODES, MAX_QUALITY, MODEL, RESTORE_LOSSLESS
-from dagn_pre.errors import ImageError, ImageWarning, UsageError
+from dagn_pre.errors import ImageError, ImageWarning
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile as Image
@@ -146,43 +146,32 @@ class Restoring(batch.Work):
 
     def _together(self, pairs: Sequence[listing.Pair], group: dict[int, Image]) -> list[tuple[int, batch.Done | Exception]]:
         """Restore opened images of one padded size, and write them."""
-        from dagn_pre.restored_files import outcomes
+        from dagn_pre.restored_files import attempt, restore_each
 
         assert self.restorer is not None  # once it is prepared
-        ended: dict[int, batch.Done | Exception] = {}
-        decoded: dict[int, Source] = {}
-        for index, image in group.items():
-            name = pairs[index][0]
-            try:
-                with told_warnings(name):
-                    decoded[index] = self.restorer.open(image, str(name))
-            except UsageError:
-                raise
-            except Exception as error:  # whatever a decoder runs into
-                ended[index] = error
-        for index, outcome in zip(decoded, outcomes(self.restorer, list(decoded.values()))):
-            if isinstance(outcome, Exception):
-                ended[index] = outcome
-                continue
-            try:
-                with told_warnings(pairs[index][0]):
-                    ended[index] = self._write(decoded[index], outcome, pairs[index][1])
-            except UsageError:
-                raise
-            except Exception as error:  # whatever a writer runs into
-                ended[index] = error
-        return list(ended.items())
+        ended: list[tuple[int, batch.Done | Exception]] = []
+        opening = [partial(self._decoded, image, pairs[index][0]) for index, image in group.items()]
+        for index, result in zip(group, restore_each(self.restorer, opening)):
+            done = result if isinstance(result, Exception) else attempt(partial(self._write, *result, *pairs[index]))
+            ended.append((index, done))
+        return ended
 
-    def _write(self, source: Source, outcome: Outcome, target: Path) -> batch.Done:
+    def _decoded(self, image: Image, name: Path) -> Source:
+        assert self.restorer is not None  # once it is prepared
+        with told_warnings(name):
+            return self.restorer.open(image, str(name))
+
+    def _write(self, source: Source, outcome: Outcome, name: Path, target: Path) -> batch.Done:
         from dagn_pre import images
         from dagn_pre.restored_files import rebuilt
         from dagn_pre.side_information import adapter
 
         assert source.opened is not None  # as of every file
-        for note in outcome.notes:
-            warnings.warn(note, ImageWarning, stacklevel=1)
-        picture, metadata, mark = rebuilt(source, outcome, target)
-        lost = images.save(picture, target, metadata, mark)
+        with told_warnings(name):
+            for note in outcome.notes:
+                warnings.warn(note, ImageWarning, stacklevel=1)
+            picture, metadata, mark = rebuilt(source, outcome, target)
+            lost = images.save(picture, target, metadata, mark)
         value, told = (outcome.quality.value, outcome.quality.source) if outcome.quality else (None, None)
         done = partial(batch.Done, lost=lost, quality=value, quality_source=told)
         if source.marked and not outcome.restored:

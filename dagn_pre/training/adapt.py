@@ -29,9 +29,10 @@ from mmengine.device import get_device
 from mmengine.hooks import Hook
 from torch import Tensor
 
-from dagn_pre import images as files
+from dagn_pre import folders
 from dagn_pre.defaults import MODEL
 from dagn_pre.errors import ConfigError, ImageError, UsageError
+from dagn_pre.images import open_image
 from dagn_pre.training import checkpoint
 from dagn_pre.training.configuration import CONFIGS, check_config, read_config
 from dagn_pre.training.data import BLOCK, quality_recipe, read_photographs
@@ -263,7 +264,7 @@ def gather(folder: Path, patch: int = PATCHES[0], seed: int = 0, scale: Scale = 
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of images")
-    found = files.search(folder)
+    found = folders.search(folder)
     masks = masks_of(found.paths)
     labels = [path for paths in found.left_out.values() for path in paths if path.suffix.lower() in LABELS]
     paths = [path for path in found.paths if path not in masks]
@@ -271,7 +272,7 @@ def gather(folder: Path, patch: int = PATCHES[0], seed: int = 0, scale: Scale = 
     usable, notes, bad, size = [], [], [], 0
     if masks or labels:
         kinds = {"annotation files": labels, "masks": sorted(masks)}
-        told = files.told_with_examples("no labels are needed, so these are ignored", {k: v for k, v in kinds.items() if v})
+        told = folders.told_with_examples("no labels are needed, so these are ignored", {k: v for k, v in kinds.items() if v})
         notes.append(told)
     for path, image in read_photographs((paths[index] for index in order), min(patch, *PATCHES)):
         if isinstance(image, str):
@@ -293,7 +294,7 @@ def gather(folder: Path, patch: int = PATCHES[0], seed: int = 0, scale: Scale = 
     side = next((side for side in fits if len(fits[side]) >= max(LEAST, len(usable) / 2)), min(fits))
     left = [path for path, image in usable if min(image.shape[:2]) < side + BLOCK]
     if left:
-        notes.append(files.told_with_examples("left out", {f"images smaller than {side + BLOCK} pixels": left}))
+        notes.append(folders.told_with_examples("left out", {f"images smaller than {side + BLOCK} pixels": left}))
     chosen = [image for _, image in fits[side]]
     count = min(max(FEWEST, round(SHARE * len(chosen))), MOST)
     return Material(chosen[count:], [window(image, seed) for image in chosen[:count]], factor, side, notes)
@@ -317,7 +318,7 @@ def masks_of(paths: Sequence[Path]) -> set[Path]:
 def mode(path: Path) -> str:
     """A picture's mode in Pillow; "" where it cannot be read, which is told elsewhere."""
     try:
-        return files.open_image(path).mode
+        return open_image(path).mode
     except ImageError:
         return ""
 

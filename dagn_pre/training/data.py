@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dagn_pre import codec
 from dagn_pre.errors import ImageError, UsageError
-from dagn_pre.images import find_images
+from dagn_pre.folders import find_images
 
 BLOCK = 8  # JPEG's block; crops of patch + 8 let the grid fall anywhere
 SCALES = 0.5, 1.5  # of pictures that were resized after compression

@@ -25,7 +25,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from dagn_pre.errors import ImageError, UsageError
-from dagn_pre.images import Pixels, find_images, open_image
+from dagn_pre.folders import find_images
+from dagn_pre.images import Pixels, open_image
 from dagn_pre.progress import bar
 
 HASH_SIDE = 16

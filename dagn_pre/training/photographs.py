@@ -15,8 +15,9 @@ from PIL import Image
 
 from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.files import atomic_path
-from dagn_pre.images import Pixels, find_images, open_image, report_failure
-from dagn_pre.progress import bar
+from dagn_pre.folders import find_images
+from dagn_pre.images import Pixels, open_image
+from dagn_pre.progress import bar, report_failure
 
 
 def reduce(source: Path, output: Path, by: float) -> None:

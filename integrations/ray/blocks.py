@@ -20,7 +20,7 @@ import numpy as np
 
 from dagn_pre.integrations.ray.actor import device_here
 from dagn_pre.layouts import Layout, Part
-from dagn_pre.manifest import FOLDER, Header, Manifest, Row
+from dagn_pre.manifest import Header, Manifest, Row
 from dagn_pre.restored_files import InputFile, RestoredFile, restore_files
 from dagn_pre.restorer import Restorer
 
@@ -108,7 +108,7 @@ class BlockActor:
 
     def __init__(self, task: Task, ledger: Any) -> None:
         self.task, self.ledger = task, ledger
-        self.manifest = Manifest(task.layout.target.fs, task.layout.target.root)
+        self.manifest = Manifest(task.layout.target)
         options = dict(task.options)
         self.restorer = Restorer(device=device_here(options.pop("device")), **options)
 
@@ -126,7 +126,7 @@ class BlockActor:
             task.layout.remove_temporary(parts)
         rows = task.layout.restore(parts, restoring)
         if rows:
-            task.layout.target.kept(FOLDER, self.manifest.write_part, task.run, number, task.header, rows)
+            self.manifest.write_part(task.run, number, task.header, rows)
         self._ask("end", number)
         return summary_of(rows, sum(not part.is_image for part in parts))
 

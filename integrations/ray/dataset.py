@@ -22,7 +22,7 @@ from dagn_pre.errors import UsageError, printable
 from dagn_pre.integrations.ray.blocks import Summary, Task
 from dagn_pre.integrations.ray.cluster import connected, ray_data, run_blocks
 from dagn_pre.layouts import LAYOUTS, MARK, SAME, Layout, Parquet, Part, Tree, layout_of
-from dagn_pre.manifest import FOLDER, Header, Manifest, Rows
+from dagn_pre.manifest import Header, Manifest, Rows
 from dagn_pre.options import DECISIVE, check_options
 from dagn_pre.progress import bar
 from dagn_pre.storage import NotThereError, Store
@@ -77,7 +77,7 @@ def restore_dataset(
     for name, value in (("workers", workers), ("block", block), ("item_timeout", item_timeout)):
         if value is not None and not value > 0:
             raise UsageError(f"{name} must be above 0, not {value}")
-    manifest = Manifest(plan.target.fs, plan.target.root)
+    manifest = Manifest(plan.target)
     decides = _decides(plan, options)
     with connected(cluster):
         header, run = Header.now(decides, overwrite), f"{int(time.time())}-{uuid.uuid4().hex[:6]}"
@@ -164,11 +164,11 @@ def _begun(plan: Layout, manifest: Manifest, run: str, header: Header) -> Rows:
     target = plan.target
     try:
         if header.overwrite:
-            target.kept(FOLDER, manifest.begin_anew, header.options)
-        target.kept(FOLDER, manifest.check, header.options)
+            manifest.begin_anew(header.options)
+        manifest.check(header.options)
         if manifest.last is None and any(target.folder()):
             raise UsageError(f"{target}: holds files, and no manifest of an earlier run; give an empty folder, or --overwrite")
-        target.kept(FOLDER, manifest.write_part, run, 0, header, [])  # which shows that it can be written to
+        manifest.write_part(run, 0, header, [])  # which shows that it can be written to
     except NotThereError as error:
         raise UsageError(f"{target}: no such bucket; make it first") from error
     return manifest.latest()

@@ -42,7 +42,7 @@ def tree(tmp_path):
 
 
 def rows(folder: Path, name: str = "manifest") -> dict[str, Row]:
-    return {Path(row.source).name: row for row in Manifest.at(folder, name).latest()}
+    return {Path(row.source).name: row for row in Manifest(folder, name).latest()}
 
 
 def started(words: list[str]) -> subprocess.Popen:
