@@ -41,7 +41,7 @@ test: $(INSTALLED)
 test-fast: $(INSTALLED_FAST)
 	.venv/bin/python -m pytest -m "not slow and not openmmlab and not data and not engines and not ray"
 	.venv/bin/python -m pytest -m "engines and not slow and not openmmlab"
-	.venv/bin/python -m pytest -m "ray and not slow"
+	.venv/bin/python -m pytest -m "ray and not slow and not openmmlab"
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check .

@@ -14,8 +14,8 @@ from dagn_pre.networks.dagn import DAGN
 from tests.support import TINY, randomised, write_photographs
 from tests.support.hosts import need_hosts
 
-ENGINES = {"test_engines.py", "test_speed.py"}  # files that load inference engines
-RAY = {"test_ray.py", "test_storage.py", "test_layouts.py", "test_hugging_face.py"}  # clusters, and what comes with them
+# Files that load inference engines, and the folder of clusters and what comes with them: by mark.
+APART = {"engines": {"test_engines.py", "test_speed.py"}, "ray": {"clusters"}}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,8 +29,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     segmentation fault, whose cause is not found; it did not come again under a debugger."""
     marks = config.option.markexpr
     needs_hosts = "not openmmlab" in marks and need_hosts(collection_path)
-    apart = {"engines": ENGINES, "ray": RAY}
-    deselected = any(f"not {mark}" in marks and collection_path.name in names for mark, names in apart.items())
+    deselected = any(f"not {mark}" in marks and collection_path.name in names for mark, names in APART.items())
     return True if needs_hosts or deselected else None
 
 
@@ -39,10 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if need_hosts(item.path):
             item.add_marker("openmmlab")
-        if item.path.name in ENGINES:
-            item.add_marker("engines")
-        if item.path.name in RAY:
-            item.add_marker("ray")
+        for mark, names in APART.items():
+            if names & {item.path.name, item.path.parent.name}:
+                item.add_marker(mark)
         if isinstance(item, pytest.Function) and "real_data" in item.fixturenames:
             item.add_marker("data")
 
