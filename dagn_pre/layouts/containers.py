@@ -64,6 +64,6 @@ class Container(Layout):
         """The source of a row."""
         return f"{self.source.url(part.entry.path)}{MARK}{name}"
 
-    def innerrow_of(self, part: Part, name: object, one: InputFile, result: RestoredFile, milliseconds: float) -> Row:
+    def inner_row(self, part: Part, name: object, one: InputFile, result: RestoredFile, milliseconds: float) -> Row:
         """The row of an image; its ``modified`` is the container's."""
         return row_of(one.name, f"{part.output}{MARK}{name}", one.data, result, milliseconds, part.entry.modified)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import posixpath
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dagn_pre import files
-from dagn_pre.errors import DagnPreError, UsageError
-from dagn_pre.images import FORMATS
+from dagn_pre.errors import DagnPreError, UsageError, failure
+from dagn_pre.images import FORMATS, content
 from dagn_pre.layouts.base import Part, Restoring, since
 from dagn_pre.layouts.containers import BATCH, Container
 from dagn_pre.manifest import Row
-from dagn_pre.restored_files import InputFile
+from dagn_pre.restored_files import InputFile, RestoredFile, attempt
 
 # Beginnings of files; else .png.
 SIGNATURES = {b"\xff\xd8": ".jpg", b"RIFF": ".webp", b"II*\0": ".tif", b"MM\0*": ".tif", b"BM": ".bmp"}
@@ -24,7 +26,8 @@ SIGNATURES = {b"\xff\xd8": ".jpg", b"RIFF": ".webp", b"II*\0": ".tif", b"MM\0*":
 class Parquet(Container):
     """Parquet files with a column of images: bytes, or structures of ``bytes`` and ``path`` as Hugging Face's data sets have.
 
-    All columns, types and metadata are kept; a failed image becomes null.
+    All columns, types, metadata, row groups and ways to compress are kept; a failed image becomes null, which the column may
+    hold even where it was declared not to. A structure without bytes is of the local file at its path.
     """
 
     SUFFIX = ".parquet"
@@ -45,6 +48,8 @@ class Parquet(Container):
 
         if self.column not in schema.names:
             raise UsageError(f"{name}: no column {self.column!r}; it has {', '.join(schema.names)}: name one by --column")
+        if schema.names.count(self.column) > 1:
+            raise UsageError(f"{name}: more than one column {self.column!r}: rename one, or name another by --column")
         kind = schema.field(self.column).type
         inner = kind
         if pyarrow.types.is_struct(kind):
@@ -56,33 +61,46 @@ class Parquet(Container):
             )
 
     def rewrite(self, part: Part, before: Path, after: Path, restoring: Restoring) -> list[Row]:
-        """Batch by batch of rows."""
-        url, rows = self.source.url(part.entry.path), list[Row]()
+        """Batch by batch of rows; memory holds a group of rows."""
+        import pyarrow
+
+        url, rows, number = self.source.url(part.entry.path), list[Row](), 0
         with _opened(before, url) as file:
             try:
                 self._check_column(file.schema_arrow, url)
             except UsageError as error:  # of this file among others
                 raise DagnPreError(str(error)) from error
-            groups, number = file.metadata, 0
-            compression = groups.row_group(0).column(0).compression.lower() if groups.num_row_groups else "snappy"
-            with _parquet().ParquetWriter(after, file.schema_arrow, compression=compression) as writer:
-                for batch in file.iter_batches(batch_size=BATCH):
-                    values, found = self._restored(part, batch[self.column].to_pylist(), number, restoring)
-                    rows, number = rows + found, number + batch.num_rows
-                    writer.write_batch(batch.set_column(*_column(batch, self.column, values)))
+            position = file.schema_arrow.names.index(self.column)
+            field = file.schema_arrow.field(position).with_nullable(True)
+            schema = file.schema_arrow.set(position, field)
+            with _parquet().ParquetWriter(after, schema, compression=_compression(file, schema)) as writer:
+                for group in range(file.num_row_groups):
+                    done = []
+                    for batch in file.iter_batches(batch_size=BATCH, row_groups=[group]):
+                        values, found = self._restored(part, batch[self.column].to_pylist(), number, restoring)
+                        rows, number = rows + found, number + batch.num_rows
+                        done.append(batch.set_column(position, field, pyarrow.array(values, type=field.type)))
+                    table = pyarrow.Table.from_batches(done, schema)
+                    writer.write_table(table, row_group_size=max(1, table.num_rows))
         return rows
 
     def _restored(self, part: Part, values: list[Any], first: int, restoring: Restoring) -> tuple[list[Any], list[Row]]:
         """The column's new values, and the rows; ``first`` is the number of the first value."""
         started = time.perf_counter()
         inputs: dict[int, InputFile] = {}
+        results: dict[int, RestoredFile] = {}
         for i, value in enumerate(values):
-            data = value.get("bytes") if isinstance(value, dict) else value
             if value is not None:
-                inputs[i] = InputFile(data or b"", self.inner(part, first + i), self._name(value, data or b""))
-        results = dict(zip(inputs, restoring(list(inputs.values()))))
+                name = self.inner(part, first + i)
+                data = attempt(partial(_content, value))
+                if isinstance(data, Exception):
+                    results[i] = RestoredFile("failed", None, failure(name, data))
+                    data = b""
+                inputs[i] = InputFile(data, name, self._name(value, data))
+        read = [i for i in inputs if i not in results]
+        results |= zip(read, restoring([inputs[i] for i in read]))
         each = since(started) / max(1, len(inputs))
-        rows = [self.innerrow_of(part, first + i, inputs[i], result, each) for i, result in results.items()]
+        rows = [self.inner_row(part, first + i, one, results[i], each) for i, one in inputs.items()]
         given = list(values)
         for i, result in results.items():
             value = values[i]
@@ -107,13 +125,23 @@ def suffix_of(data: bytes) -> str:
     return next((suffix for head, suffix in SIGNATURES.items() if data.startswith(head)), ".png")
 
 
-def _column(batch: Any, name: str, values: list[Any]) -> tuple[int, Any, Any]:
-    """Position, field and array of a column with other values, of the same type."""
-    import pyarrow
+def _content(value: Any) -> bytes:
+    """The file in a value; b"" where there should be some. Raises ImageError, OSError for one that is only named."""
+    if not isinstance(value, dict):
+        return value
+    data, path = value["bytes"], value.get("path")
+    return content(path) if data is None and path else data or b""
 
-    position = batch.schema.names.index(name)
-    field = batch.schema.field(position)
-    return position, field if field.nullable else field.with_nullable(True), pyarrow.array(values, type=field.type)
+
+def _compression(file: Any, schema: Any) -> dict[str, str]:
+    """Of each column that holds values, by its name in the output: writers differ in what they call the elements of lists."""
+    if not file.num_row_groups:
+        return {}
+    buffer = io.BytesIO()
+    _parquet().write_table(schema.empty_table(), buffer)
+    names, group = _parquet().ParquetFile(buffer).schema, file.metadata.row_group(0)
+    given = [group.column(i).compression for i in range(group.num_columns)]
+    return {names.column(i).path: "NONE" if one == "UNCOMPRESSED" else one for i, one in enumerate(given)}
 
 
 def _opened(path: Path, name: str) -> Any:

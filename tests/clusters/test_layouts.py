@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import posixpath
+import subprocess
 import tarfile
 from functools import partial
 from pathlib import Path
@@ -233,7 +235,107 @@ def test_a_link_follows_its_image(tmp_path, restorer):
     with tarfile.open(tmp_path / "out/00.tar") as archive:
         assert archive.getnames() == ["a.png", "b.png"]
         assert archive.extractfile("b.png").read() == archive.extractfile("a.png").read()
-    assert [row.state for row in rows] == ["restored", "failed"]
+    assert [(row.source.rpartition("#")[2], row.state) for row in rows] == [
+        ("a.jpg", "restored"), ("c.jpg", "failed"), ("d.jpg", "failed")
+    ]  # fmt: skip
+
+
+HARD, SOFT = tarfile.LNKTYPE, tarfile.SYMTYPE
+
+
+def write_tar(path: Path, members: list[tuple[str, bytes | tuple[bytes, str] | None]]) -> Path:
+    """Files, links (type and target) and folders (None)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            if isinstance(data, bytes):
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+            else:
+                member.type, member.linkname = data or (tarfile.DIRTYPE, "")
+                archive.addfile(member)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("image", "link", "kind", "target"),
+    [
+        ("a.jpg", "b.jpg", HARD, "a.jpg"),
+        ("a.jpg", "b.jpg", SOFT, "a.jpg"),
+        ("./x/a.jpg", "x/b.jpg", HARD, "x/a.jpg"),
+        ("x/a.jpg", "y/b.jpg", SOFT, "../x/./a.jpg"),
+        ("a.jpg", "b.txt", HARD, "a.cls"),
+    ],
+)
+def test_a_link_to_what_is_left_out_takes_its_sample_along(tmp_path, restorer, image, link, kind, target):
+    """However its target is spelt, and whether or not it is an image; links to it as well."""
+    (first, _), (second, end) = posixpath.splitext(image), posixpath.splitext(link)
+    members = [(image, b"no image"), (f"{first}.cls", b"1"), (f"{second}.cls", b"2"), (link, (kind, target))]
+    members += [(f"{second}.seg.png", mask(1)), (f"c{end}", (HARD, link)), ("c.cls", b"3"), ("d.jpg", jpeg(1))]
+    path = write_tar(tmp_path / "in/00.tar", members)
+    rows = {row.source.rpartition("#")[2]: row for row in run("shards", path, tmp_path / "out", restorer)}
+    with tarfile.open(tmp_path / "out/00.tar") as archive:
+        assert archive.getnames() == ["d.png"]
+    failed = {name for name, row in rows.items() if row.state == "failed"}
+    assert failed == {image, link, f"{second}.seg.png", f"c{end}"} and set(rows) == failed | {"d.jpg"}
+    assert f"a link to {target}, which is left out" in rows[link].reason
+
+
+def test_folders_in_shards_may_come_again_and_keep_their_names(tmp_path, restorer):
+    """As tar -r leaves them."""
+    folders = [("x.jpg", None), ("x.jpg/0.jpg", jpeg(0)), ("x.jpg", None), ("x.jpg/1.jpg", jpeg(1)), ("x.png", None)]
+    path = write_tar(tmp_path / "in/00.tar", folders)
+    assert [row.state for row in run("shards", path, tmp_path / "out", restorer)] == ["restored"] * 2
+    with tarfile.open(tmp_path / "out/00.tar") as archive:
+        assert archive.getnames() == ["x.jpg", "x.jpg/0.png", "x.jpg", "x.jpg/1.png", "x.png"]
+
+
+@pytest.mark.parametrize("kind", ["gnu", "pax", "unknown"])
+def test_sparse_members_and_those_of_unknown_type_come_out_whole(tmp_path, restorer, kind):
+    holed, path = bytes(1 << 16) + b"end", tmp_path / "in/00.tar"
+    if kind == "unknown":
+        write_tar(path, [("0.dat", holed), ("1.jpg", jpeg(1))])
+        with tarfile.open(path) as archive, open(path, "r+b") as file:
+            header = bytearray(file.read(512))
+            header[148:157] = b"%06o\0 Q" % (archive.getmember("0.dat").chksum + ord("Q") - ord("0"))
+            file.seek(0)
+            file.write(header)
+    else:
+        folder = written(tmp_path / "made", {"1.jpg": jpeg(1), "0.dat": b""})
+        with open(folder / "0.dat", "wb") as file:
+            file.seek(1 << 16)
+            file.write(b"end")
+        path.parent.mkdir()
+        made = ["tar", "-C", folder, "--sparse", "--hole-detection=raw", f"--format={kind}", "-cf", path, "0.dat", "1.jpg"]
+        subprocess.run(made, check=True)
+        with tarfile.open(path) as archive:
+            assert archive.getmember("0.dat").issparse()
+    (row,) = run("shards", path, tmp_path / "out", restorer)
+    with tarfile.open(tmp_path / "out/00.tar") as archive:
+        assert archive.getnames() == ["0.dat", "1.png"] and row.state == "restored"
+        assert archive.extractfile("0.dat").read() == holed and not archive.getmember("0.dat").issparse()
+        assert np.array_equal(pixels(archive.extractfile("1.png").read()), restorer(jpeg(1)))
+
+
+@pytest.mark.parametrize("fault", ["header", "end mark within", "cut behind zeros", "half an end mark"])
+def test_a_shard_of_which_members_would_be_lost_fails(tmp_path, restorer, fault):
+    """Where tarfile takes what it finds for all there is."""
+    path = write_tar(tmp_path / "in/00.tar", [("0.jpg", jpeg(0)), ("0.npy", bytes(4096)), ("1.jpg", jpeg(1))])
+    with tarfile.open(path) as archive:
+        last, end = archive.getmember("1.jpg").offset, archive.offset
+    data = path.read_bytes()
+    path.write_bytes(
+        {
+            "header": data[: last + 150] + b"?" + data[last + 151 :],
+            "end mark within": data + data,
+            "cut behind zeros": data[:last],
+            "half an end mark": data[: end + 512],
+        }[fault]
+    )
+    (row,) = run("shards", path, tmp_path / "out", restorer)
+    assert row.state == "failed" and "00.tar: cut short" in row.reason and "get it again" in row.reason
+    assert not (tmp_path / "out/00.tar").exists()
 
 
 @pytest.mark.parametrize("cut", ["half", "member"])
@@ -260,6 +362,9 @@ def test_members_that_would_become_one_are_told(tmp_path, restorer):
             archive.addfile(member, io.BytesIO(data))
     (row,) = run("shards", path, tmp_path / "out", restorer)
     assert "a.jpg and a.png in it would both become a.png" in row.reason
+    twice = write_tar(tmp_path / "twice/x.tar", [("a.jpg", jpeg(1)), ("a.jpg", jpeg(2))])
+    (row,) = run("shards", twice, tmp_path / "out", restorer)
+    assert "a.jpg is in it more than once; unpack it and pack it anew" in row.reason
     (path.parent / "a#b.tar").write_bytes(path.read_bytes())
     with pytest.raises(UsageError, match="rename the file"):
         run("shards", path.parent, tmp_path / "out", restorer)
@@ -302,12 +407,95 @@ def test_parquet_comes_out_as_parquet(tmp_path, restorer, kind):
     assert "part.parquet#3" in rows[2].reason
 
 
+CODECS = {"image.bytes": "NONE", "image.path": "ZSTD", "tags.list.element": "GZIP", "id": "SNAPPY"}
+
+
+@pytest.mark.parametrize("compliant", [True, False])  # how elements of lists are called: list.element, list.item
+def test_each_parquet_column_keeps_its_compression(tmp_path, restorer, compliant):
+    """Hugging Face's own files leave images as they are, and compress the rest."""
+    table = pa.table({"image": pa.array([{"bytes": jpeg(1), "path": "a.jpg"}], STRUCT), "tags": [["x"]], "id": [1]})
+    codecs = {name if compliant else name.replace("element", "item"): codec for name, codec in CODECS.items()}
+    path = tmp_path / "in/a.parquet"
+    path.parent.mkdir()
+    parquet.write_table(table, path, compression=codecs, use_compliant_nested_type=compliant)
+    (row,) = run("parquet", path, tmp_path / "out", restorer)
+    group = parquet.read_metadata(tmp_path / "out/a.parquet").row_group(0)
+    found = {column.path_in_schema: column.compression for column in map(group.column, range(group.num_columns))}
+    assert found == CODECS | {"image.bytes": "UNCOMPRESSED"} and row.state == "restored"
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), STRUCT], ids=str)
+def test_a_parquet_column_that_was_not_to_be_null_is_taken(tmp_path, restorer, kind):
+    data = [jpeg(1), b"no image"]
+    field = pa.field("image", kind, nullable=False, metadata={"a": "b"})
+    values = pa.array([{"bytes": one, "path": None} for one in data] if kind == STRUCT else data, kind)
+    path = tmp_path / "in/a.parquet"
+    path.parent.mkdir()
+    parquet.write_table(pa.table([values, [1, 2]], schema=pa.schema([field, pa.field("id", pa.int64(), False)])), path)
+    rows = run("parquet", path, tmp_path / "out", restorer)
+    table = parquet.read_table(tmp_path / "out/a.parquet")
+    assert [row.state for row in rows] == ["restored", "failed"] and table["image"].null_count == 1
+    given = parquet.read_schema(path)
+    assert table.schema.equals(given.set(0, given.field(0).with_nullable(True)), check_metadata=True)
+
+
+def test_parquet_keeps_its_groups_of_rows(tmp_path, restorer):
+    path, count = tmp_path / "in/a.parquet", 2 * BATCH
+    path.parent.mkdir()
+    table = pa.table({"image": pa.array([jpeg(1)] + [None] * (count - 1), pa.binary()), "id": range(count)})
+    parquet.write_table(table, path, row_group_size=BATCH + 10)
+    parquet.write_table(table[:0], path.with_name("b.parquet"))
+    assert len(run("parquet", tmp_path / "in", tmp_path / "out", restorer)) == 1
+    for name in ("a", "b"):
+        given, found = (parquet.read_metadata(tmp_path / f"{folder}/{name}.parquet") for folder in ("in", "out"))
+        groups = [[one.row_group(i).num_rows for i in range(one.num_row_groups)] for one in (given, found)]
+        assert groups[0] == groups[1]
+    assert parquet.read_table(tmp_path / "out/a.parquet")["id"].to_pylist() == list(range(count))
+
+
+def test_a_parquet_row_without_bytes_is_of_the_file_at_its_path(tmp_path, restorer):
+    """As RestoreActor and Hugging Face have it."""
+    folder = written(tmp_path / "files", {"a.jpg": jpeg(1), "empty.jpg": b""})
+    paths = [f"{folder}/a.jpg", f"{folder}/gone.jpg", f"{folder}/empty.jpg", "http://host/a.jpg", str(folder)]
+    values = [{"bytes": None, "path": path} for path in [*paths, None]] + [{"bytes": jpeg(2), "path": "gone.jpg"}]
+    write_parquet(tmp_path / "in/a.parquet", values, STRUCT)
+    rows = run("parquet", tmp_path / "in", tmp_path / "out", restorer)
+    found = parquet.read_table(tmp_path / "out/a.parquet")["image"].to_pylist()
+    assert [row.state for row in rows] == ["restored"] + ["failed"] * 5 + ["restored"]
+    assert np.array_equal(pixels(found[0]["bytes"]), restorer(jpeg(1))) and found[0]["path"] == f"{folder}/a.png"
+    assert np.array_equal(pixels(found[6]["bytes"]), restorer(jpeg(2))) and found[1:6] == [None] * 5
+    for i, path in enumerate(paths[1:], 1):
+        assert f"a.parquet#{i}: {path}: " in rows[i].reason
+    assert "is a URL" in rows[3].reason and "the file is empty" in rows[5].reason
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_jpeg_of_another_name_under_the_format_same(tmp_path, restorer, name):
+    """A path in a Parquet file says less than a file's name."""
+    if name == "tree":
+        source = written(tmp_path / "in", {"a.gif": jpeg(1)})
+    elif name == "shards":
+        source = write_tar(tmp_path / "in/00.tar", [("a.gif", jpeg(1))])
+    else:
+        source = tmp_path / "in/a.parquet"
+        write_parquet(source, [{"bytes": jpeg(1), "path": "a.gif"}], STRUCT)
+    (row,) = run(name, source, tmp_path / "out", restorer, format="same")
+    if name == "parquet":
+        (value,) = parquet.read_table(tmp_path / "out/a.parquet")["image"].to_pylist()
+        assert row.state == "restored" and value["path"] == "a.gif" and value["bytes"].startswith(b"\xff\xd8")
+    else:
+        assert row.state == "failed" and ".gif cannot be written" in row.reason
+
+
 def test_parquet_without_the_column_is_told(tmp_path, restorer):
     write_parquet(tmp_path / "in/a.parquet", [jpeg(1)], pa.binary(), name="photo")
     with pytest.raises(UsageError, match="no column 'image'; it has id, photo, text: name one by --column"):
         run("parquet", tmp_path / "in", tmp_path / "out", restorer)
     with pytest.raises(UsageError, match="column 'text' is of string, not of bytes"):
         run("parquet", tmp_path / "in", tmp_path / "out", restorer, column="text")
+    with pytest.raises(UsageError, match="more than one column 'id'"):
+        parquet.write_table(pa.table([[1], [2]], names=["id", "id"]), tmp_path / "twice.parquet")
+        run("parquet", tmp_path / "twice.parquet", tmp_path / "out", restorer, column="id")
     write_parquet(tmp_path / "in/b.parquet", [jpeg(1)], pa.binary(), name="other")  # only a later one lacks it
     rows = run("parquet", tmp_path / "in", tmp_path / "out", restorer, column="photo")
     assert [row.state for row in rows] == ["restored", "failed"] and "no column 'photo'" in rows[1].reason
