@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -50,11 +51,13 @@ class Entry:
         path: below the store's root, with "/".
         size: in bytes.
         modified: when it was last written, in seconds of the store's clock; None where it does not say.
+        is_link: whether it is a link to a file, whose are the size and the time.
     """
 
     path: str
     size: int
     modified: float | None
+    is_link: bool = False
 
 
 def is_url(text: object) -> bool:
@@ -93,7 +96,7 @@ class Store:
             raise UsageError(f"{self.location}: {error}") from error
         self.root = root.rstrip("/")
         self.local = isinstance(self.fs, LocalFileSystem)
-        self._whole = protocol in WHOLE
+        self._whole, self._is_s3 = protocol in WHOLE, EXTRAS.get(protocol) == "s3"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, (self.url(),)
@@ -109,6 +112,10 @@ class Store:
     def full(self, path: str = "") -> str:
         """The same as its file system calls it."""
         return f"{self.root}/{path}" if path else self.root
+
+    def place(self, path: str = "") -> str:
+        """The same, one for all names that links give a local file or folder."""
+        return os.path.realpath(self.full(path)) if self.local else self.url(path)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -131,10 +138,10 @@ class Store:
     def folder(self, path: str = "") -> tuple[list[str], list[Entry]]:
         """Names of the folders, and the files, directly below a folder; sorted, without those that are hidden.
 
-        Links to folders are passed over, as is a folder that is not there.
+        A link to a file is one; other links, devices and pipes are passed over, as is a folder that is not there.
 
         Raises:
-            StorageError: no rights, or it cannot be reached.
+            StorageError: no rights, or it cannot be reached; in a bucket, keys with an empty name between two "/".
         """
         try:
             found = self._retried(path, self.fs.ls, self.full(path), detail=True)
@@ -143,15 +150,27 @@ class Store:
         folders, entries = [], []
         for info in found:
             name = info["name"].rstrip("/").rpartition("/")[2]
+            if self._is_s3 and info["type"] == "directory" and info["name"].endswith("/"):
+                raise StorageError(f"{self.url(path)}//...: keys with // in them are no paths of files: rename them")
             if name.startswith(".") or info["name"].rstrip("/") == self.full(path):  # some stores list a folder in itself
                 continue
+            below = f"{path}/{name}" if path else name
             if info["type"] == "directory":
                 if not info.get("islink"):
                     folders.append(name)
             elif info["type"] == "file":
-                below = f"{path}/{name}" if path else name
                 entries.append(Entry(below, info.get("size") or 0, _modified(info)))
+            elif info.get("islink") and (linked := self._linked(below)):
+                entries.append(linked)
         return sorted(folders), sorted(entries, key=lambda entry: entry.path)
+
+    def _linked(self, path: str) -> Entry | None:
+        """What a local link leads to, if that is a file."""
+        try:
+            found = os.stat(self.full(path))
+        except OSError:  # to nothing, to itself, or to where one may not look
+            return None
+        return Entry(path, found.st_size, found.st_mtime, is_link=True) if stat.S_ISREG(found.st_mode) else None
 
     def folders(self, path: str = "", without: str | None = None) -> Iterator[tuple[str, list[Entry]]]:
         """Each folder below one, itself first, with its files; one listing at a time is held.

@@ -90,15 +90,18 @@ class Layout:
     def folders(self) -> Iterator[list[Part]]:
         """The parts, folder by folder.
 
+        A target inside the source is passed over.
+
         Raises:
-            UsageError: two inputs of one output.
+            UsageError: two inputs of one output, an output among the inputs.
             StorageError: what cannot be listed.
         """
         if self.source.kind() == "file":
             yield self._parts([self.source.entry()])
             return
-        inside = f"{self.target.root}/".startswith(f"{self.source.root}/") and self.target.fs == self.source.fs
-        for _, entries in self.source.folders(without=self.target.root if inside else None):
+        source, target = self.source.place(), self.target.place()
+        inside = self.source.full(target[len(source) + 1 :]) if _lies_in(target, source) else None
+        for _, entries in self.source.folders(without=inside):
             yield self._parts(entries)
 
     def _parts(self, entries: list[Entry]) -> list[Part]:
@@ -109,7 +112,23 @@ class Layout:
             if other is not part:
                 both = f"{self.source.url(other.entry.path)} and {self.source.url(part.entry.path)}"
                 raise UsageError(f"{both} would both be written to {part.output}: rename one, or give --full-names")
+        self._check_outputs(parts)
         return parts
+
+    def _check_outputs(self, parts: list[Part]) -> None:
+        """Raises UsageError for an output that would replace an input, or be one itself the next time."""
+        source, target = self.source.place(), self.target.place()
+        folders = {folder: self.target.place(folder) for folder in {posixpath.dirname(part.output) for part in parts}}
+        outputs = {posixpath.join(folders[posixpath.dirname(part.output)], posixpath.basename(part.output)) for part in parts}
+        for part in parts:
+            url, folder = self.source.url(part.entry.path), folders[posixpath.dirname(part.output)]
+            if _lies_in(folder, source) and not (_lies_in(target, source) and _lies_in(folder, target)):
+                among = f"{url} would be written to {self.target.url(part.output)}, among the inputs of {self.source}"
+                raise UsageError(f"{among}: choose a folder outside it")
+            if part.entry.is_link or not part.entry.path:  # an input that may lie anywhere
+                place = self.source.place(part.entry.path)
+                if place in outputs or place == self.target.place(part.output):
+                    raise UsageError(f"{url} would be replaced by an output in {self.target}: choose another folder")
 
     def part(self, entry: Entry) -> Part | None:
         """What becomes of a file; None for one that is left out."""
@@ -142,6 +161,11 @@ class Layout:
         entry, source = part.entry, self.source.url(part.entry.path)
         reason = failure(source, error)
         return Row(source, None, entry.size, "", None, None, "failed", reason, since(started), entry.modified)
+
+
+def _lies_in(place: str, folder: str) -> bool:
+    """Whether a place is a folder's or below it."""
+    return f"{place}/".startswith(f"{folder}/")
 
 
 def row_of(source: str, output: str, data: bytes, result: RestoredFile, milliseconds: float, modified: float | None) -> Row:

@@ -38,7 +38,8 @@ class RestoreActor(RestoringStep):
     failed), ``dagn_restored`` (bool), ``dagn_reason`` (why not; "" where it was), ``dagn_quality`` (the QF that was gone by; 0
     where none was known or needed) and ``dagn_quality_source`` (as the source of :class:`dagn_pre.codec.Quality`, or "").
 
-    A bad image raises nothing: its state is failed, the reason says why, and it is as it came; as an array (0, 0, 3).
+    A bad image raises nothing: its state is failed, the reason says why, and it is as it came; a file among those that become
+    arrays as one of (0, 0, 3). None stays None, but among such files.
 
     On a GPU images of one padded size share batches. The weights are loaded once per process, when the first batch comes;
     until then the object is a few hundred bytes. In Ray an actor without a GPU of its own works on the CPU.
@@ -78,37 +79,37 @@ class RestoreActor(RestoringStep):
         column = self.column or ("bytes" if "bytes" in batch else "image")
         if column not in batch:
             raise UsageError(f"no column {column!r} with images; there are {', '.join(batch)}: name it by column=")
-        values = list(batch[column])
+        values: list[Any] = [bytes(value) if isinstance(value, (bytearray, memoryview)) else value for value in batch[column]]
         paths = batch[self.path] if self.path in batch else [None] * len(values)
-        names = [str(_name_of(value) or path or f"image {i}") for i, (value, path) in enumerate(zip(values, paths))]
+        names = [_name_of(value, path) or f"image {i}" for i, (value, path) in enumerate(zip(values, paths, strict=True))]
         qualities = list(batch[self.quality]) if self.quality in batch else [None] * len(values)
         hints: dict[int, Hint] = {}
         files: dict[int, bytes] = {}
         results: dict[int, _Result] = {}
-        for i, value in enumerate(values):
+        become_arrays = self.format is None and _are_files(values, column == "bytes" or not isinstance(batch[column], list))
+        bad = [NOTHING if become_arrays and _is_file(value) else value for value in values]
+        for i, (value, quality) in enumerate(zip(values, qualities, strict=True)):
             try:
-                hints[i] = _hint(qualities[i])
+                hints[i] = _hint(quality, names[i])
                 if (data := _file_of(value)) is not None:
                     files[i] = data
-            except (ImageError, OSError) as error:
-                image = NOTHING if self.format is None and _is_file(value) else value
-                results[i] = _Result(image, "failed", failure(names[i], error), None)
+            except Exception as error:  # of whatever lies in a table
+                results[i] = _Result(bad[i], "failed", failure(names[i], error), None)
         given: list[Any] = list(values)
         if self.format is None:
             given = [files.get(i, value) for i, value in enumerate(values)]
             files = {}
         inputs = {i: InputFile(data, names[i], _output(self.format, data), hints[i]) for i, data in files.items()}
         restored = restore_files(self.restorer(), list(inputs.values()), self.format == SAME)
-        for (i, one), result in zip(inputs.items(), restored):
-            data = one.data if result.data is None else result.data
-            image = values[i] | {"bytes": data} if isinstance(values[i], dict) else data
-            results[i] = _Result(image, result.state, result.reason, result.quality)
+        for i, result in zip(inputs, restored):
+            image = values[i] | {"bytes": result.data} if isinstance(values[i], dict) else result.data
+            results[i] = _Result(bad[i] if result.data is None else image, result.state, result.reason, result.quality)
         others = [i for i in range(len(values)) if i not in results]
         opening = [partial(_opened, given[i], hints[i], names[i], self.checked.strict_files) for i in others]
         for i, found in zip(others, restore_each(self.restorer(), opening)):
-            results[i] = _Result.of(found, given[i], names[i])
+            results[i] = _Result.of(found, bad[i], names[i])
         done = [results[i] for i in range(len(values))]
-        target = column if self.format is not None or not any(map(_is_file, values)) else "image"
+        target = "image" if become_arrays else column
         return dict(batch) | {target: _column([one.image for one in done])} | _told(done)
 
 
@@ -120,10 +121,10 @@ class _Result:
     quality: Any
 
     @classmethod
-    def of(cls, found: Any, given: Any, name: str) -> _Result:
-        """Of what :func:`restore_each` gives."""
+    def of(cls, found: Any, bad: Any, name: str) -> _Result:
+        """Of what :func:`restore_each` gives; ``bad`` is what a failed image becomes."""
         if isinstance(found, Exception):
-            return cls(NOTHING if isinstance(given, bytes) else given, "failed", failure(name, found), None)
+            return cls(bad, "failed", failure(name, found), None)
         _, outcome = found
         return cls(outcome.image, "restored" if outcome.restored else "untouched", outcome.reason, outcome.quality)
 
@@ -153,27 +154,42 @@ def _is_file(value: Any) -> bool:
     return isinstance(value, (bytes, dict)) or value is None
 
 
+def _are_files(values: Sequence[Any], otherwise: bool) -> bool:
+    """Whether a column holds files, rather than pictures or arrays; ``otherwise``: what is said where it holds nothing."""
+    some = [value for value in values if value is not None]
+    return any(map(_is_file, some)) if some else otherwise
+
+
 def _file_of(value: Any) -> bytes | None:
     """The bytes of a file, where a value is one; b"" where there should be some. Raises OSError for one that is only named."""
     if isinstance(value, dict):
         data, path = value.get("bytes"), value.get("path")
-        return Path(path).read_bytes() if data is None and path else data or b""
+        if data is None:
+            return Path(path).read_bytes() if path else b""
+        return data if isinstance(data, bytes) else memoryview(data).tobytes()
     return b"" if value is None else value if isinstance(value, bytes) else None
 
 
-def _name_of(value: Any) -> str | None:
-    return value.get("path") if isinstance(value, dict) else getattr(value, "filename", None)
+def _name_of(value: Any, path: Any) -> str | None:
+    """What messages call an image: what it says itself, else its row's path."""
+    own = value.get("path") if isinstance(value, dict) else getattr(value, "filename", None)
+    return next((str(one) for one in (own, path) if not _is_nothing(one) and str(one)), None)
 
 
-def _hint(value: Any) -> Hint:
+def _is_nothing(value: Any) -> bool:
+    """Whether a cell is empty: None, NaN, or pandas' NA, which has no truth."""
+    return value is None or type(value).__name__ == "NAType" or isinstance(value, (float, np.floating)) and np.isnan(value)
+
+
+def _hint(value: Any, name: str) -> Hint:
     """What a row says of its QF; raises ImageError for what is none, since it is one row's fault."""
     try:
-        if value is None or value != value or not value:  # NaN is not itself
+        if _is_nothing(value) or not value:
             return None
         whole = isinstance(value, (float, np.floating)) and value.is_integer()  # where one row has none, all are floats
         return given_quality(int(value) if whole else value)
     except (UsageError, ValueError) as error:  # an array has no truth
-        raise ImageError(str(error)) from error
+        raise ImageError(f"{name}: {error}") from error
 
 
 def _output(format: str | None, data: bytes) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import pickle
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dagn_pre.errors import DagnPreError, UsageError
@@ -55,6 +55,13 @@ def connected(cluster: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def check_room(nodes: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> None:
+    """Raises UsageError where a worker, which Ray would wait for, fits on none of the nodes, each given by its resources."""
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        each = f"{cpus:g} CPU and {gpus:g} GPU" if gpus else f"{cpus:g} CPU"
+        raise UsageError(f"no machine of the cluster has {each} for a worker: ask for fewer, or add one that has them")
 
 
 def run_blocks(

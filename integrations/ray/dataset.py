@@ -20,12 +20,12 @@ from tqdm import tqdm
 from dagn_pre import models
 from dagn_pre.errors import UsageError, printable
 from dagn_pre.integrations.ray.blocks import Summary, Task
-from dagn_pre.integrations.ray.cluster import connected, ray_data, run_blocks
+from dagn_pre.integrations.ray.cluster import check_room, connected, ray_data, run_blocks
 from dagn_pre.layouts import LAYOUTS, MARK, SAME, Layout, Parquet, Part, Tree, layout_of
-from dagn_pre.manifest import Header, Manifest, Rows
+from dagn_pre.manifest import FOLDER, Header, Manifest, Rows
 from dagn_pre.options import DECISIVE, check_options
 from dagn_pre.progress import bar
-from dagn_pre.storage import NotThereError, Store
+from dagn_pre.storage import Entry, NotThereError, Store
 
 BLOCK = 64  # images that a worker takes at a time
 WAVE = 2048  # blocks that are listed at a time
@@ -68,7 +68,7 @@ def restore_dataset(
 
     Raises:
         UsageError: no such source or bucket, a cluster that is not there, options that contradict each other or those of an
-            earlier run, two inputs of one output.
+            earlier run, two inputs of one output, an output among the inputs, a worker that fits on no machine.
         DagnPreError: a missing extra, no rights, storage that cannot be reached; what was finished is kept.
     """
     ray = ray_data()
@@ -77,19 +77,23 @@ def restore_dataset(
     for name, value in (("workers", workers), ("block", block), ("item_timeout", item_timeout)):
         if value is not None and not value > 0:
             raise UsageError(f"{name} must be above 0, not {value}")
+    for name, share in (("cpus", cpus), ("gpus", gpus)):
+        if share is not None and not (0 <= share <= 1 or float(share).is_integer() and share > 1):
+            raise UsageError(f"{name} per worker must be a share from 0 to 1, or a whole number, not {share:g}")
     manifest = Manifest(plan.target)
     decides = _decides(plan, options)
     with connected(cluster):
-        header, run = Header.now(decides, overwrite), f"{int(time.time())}-{uuid.uuid4().hex[:6]}"
-        rows = _begun(plan, manifest, run, header)
+        room = ray.cluster_resources()
         if gpus is None:
-            gpus = float(options.get("device", "auto") != "cpu" and ray.cluster_resources().get("GPU", 0) > 0)
+            gpus = float(options.get("device", "auto") != "cpu" and room.get("GPU", 0) > 0)
+        check_room([node["Resources"] for node in ray.nodes() if node["Alive"]], cpus, gpus)
+        header, run = Header.now(decides, overwrite), f"{int(time.time())}-{uuid.uuid4().hex[:6]}"
+        _begin(plan, manifest, run, header)
         if workers is None:
-            room = ray.cluster_resources()
-            workers = int(max(1, room.get("GPU", 0) // gpus if gpus else room.get("CPU", 1) // cpus))
+            workers = int(max(1, room.get("GPU", 0) // gpus if gpus else room.get("CPU", 1) // (cpus or 1)))
         task = Task(plan, {"device": "auto", **options}, header, run, item_timeout)
         total = Summary()
-        missing = _missing(plan, rows, total)
+        missing = _missing(plan, manifest, total)
         numbered = enumerate(_blocks(missing, block if isinstance(plan, Tree) else 1), 1)
         with bar(unit="image") as shown:
             while wave := list(islice(numbered, WAVE)):
@@ -126,7 +130,7 @@ def _planned(
         raise UsageError(f"{before}: no such file, folder or bucket")
     if after.kind() == "file":
         raise UsageError(f"{after} is a file; give a folder")
-    if before.url() == after.url():
+    if before.place() == after.place():
         raise UsageError(f"{before}: input and output are the same folder")
     name = layout_of(before, layout)
     if name not in LAYOUTS:
@@ -155,8 +159,8 @@ def _decides(plan: Layout, options: Mapping[str, Any]) -> dict[str, Any]:
     return decides | ({"column": plan.column} if isinstance(plan, Parquet) else {})
 
 
-def _begun(plan: Layout, manifest: Manifest, run: str, header: Header) -> Rows:
-    """Begin a run, in a target of earlier ones or an empty one; the rows that earlier ones have left.
+def _begin(plan: Layout, manifest: Manifest, run: str, header: Header) -> None:
+    """Begin a run, in a target of earlier ones or an empty one.
 
     Raises:
         UsageError: they had other options; it holds files of others.
@@ -171,37 +175,52 @@ def _begun(plan: Layout, manifest: Manifest, run: str, header: Header) -> Rows:
         manifest.write_part(run, 0, header, [])  # which shows that it can be written to
     except NotThereError as error:
         raise UsageError(f"{target}: no such bucket; make it first") from error
-    return manifest.latest()
 
 
-def _missing(plan: Layout, rows: Rows, total: Summary) -> Iterator[list[Part]]:
+def _missing(plan: Layout, manifest: Manifest, total: Summary) -> Iterator[list[Part]]:
     """What no earlier run has done, folder by folder; what one has is counted."""
-    containers: dict[str, float | None] = {}
-    if not isinstance(plan, Tree):
-        containers = {row.source.partition(MARK)[0]: row.modified for row in rows if MARK in row.source}
+    rows = manifest.latest()
+    containers = _containers(plan, manifest) if len(rows) and not isinstance(plan, Tree) else {}
     for parts in plan.folders():
         if not len(rows):
             yield parts
             continue
-        there: dict[str, int] = {}
+        there: dict[str, Entry] = {}
         for folder in {part.output.rpartition("/")[0] for part in parts}:
-            there |= {entry.path: entry.size for entry in plan.target.folder(folder)[1]}
+            there |= {entry.path: entry for entry in plan.target.folder(folder)[1]}
         left = [part for part in parts if not _is_done(part, plan, rows, containers, there)]
         plan.remove_temporary(left)
         total.skipped += len(parts) - len(left)
         yield left
 
 
-def _is_done(part: Part, plan: Layout, rows: Rows, containers: Mapping[str, float | None], there: Mapping[str, int]) -> bool:
-    if part.output not in there:
+def _containers(plan: Layout, manifest: Manifest) -> dict[str, float | None]:
+    """When each container had been written that a run has rows of; the latest run's, which has a row of every image in it."""
+    start = len(plan.source.url())  # in what is above it a mark is none
+    found: dict[str, tuple[float, float | None]] = {}
+
+    def read() -> None:
+        for header, row in manifest.read():
+            end = -1 if row is None else row.source.find(MARK, start)
+            if row is not None and end >= 0 and header.begun >= found.get(row.source[:end], (0.0,))[0]:
+                found[row.source[:end]] = header.begun, row.modified
+
+    manifest.store.kept(FOLDER, read)
+    return {container: modified for container, (_, modified) in found.items()}
+
+
+def _is_done(part: Part, plan: Layout, rows: Rows, containers: Mapping[str, float | None], there: Mapping[str, Entry]) -> bool:
+    output = there.get(part.output)
+    if output is None:
         return False
-    if not part.is_image:
-        return there[part.output] == part.entry.size
+    before, after = part.entry.modified, output.modified
+    if not part.is_image:  # has no row
+        return output.size == part.entry.size and (before is None or after is None or before <= after)
     url = plan.source.url(part.entry.path)
     if not isinstance(plan, Tree):
-        return url in containers and containers[url] == part.entry.modified
+        return url in containers and containers[url] == before
     row = rows.get(url)
-    return row is not None and row.state != "failed" and (row.bytes, row.modified) == (part.entry.size, part.entry.modified)
+    return row is not None and row.state != "failed" and (row.bytes, row.modified) == (part.entry.size, before)
 
 
 def _blocks(folders: Iterator[list[Part]], size: int) -> Iterator[list[Part]]:

@@ -38,6 +38,16 @@ def test_map_restores_a_column_of_images(dataset, tmp_path, decode):
         assert np.array_equal(np.asarray(image), restorer(str(Path(tmp_path, f"{i}.jpg"))))
 
 
+@pytest.mark.parametrize("order", [[0, 1, None, None, 2], [None, None, 0, None]])
+def test_rows_without_an_image_stay_so(dataset, order):
+    """Also where a whole batch has none, the first one too."""
+    images = [None if i is None else dataset[i]["image"] for i in order]
+    given = datasets.Dataset.from_dict({"image": images}, features=datasets.Features({"image": datasets.Image()}))
+    restored = given.map(RestoreActor(**OPTIONS), batched=True, batch_size=2)
+    assert restored["dagn_state"][:] == ["failed" if i is None else "restored" for i in order]
+    assert [image is None for image in restored["image"]] == [i is None for i in order]
+
+
 def test_the_same_map_is_not_done_twice(dataset):
     """The library knows a function by its pickle, which is that of the options, whether or not the weights are loaded."""
     actor = RestoreActor(**OPTIONS)

@@ -7,13 +7,17 @@ import errno
 import io
 import os
 import socket
+import tarfile
 import threading
 import time
+import uuid
+from functools import partial
 from pathlib import Path
 
 import fsspec
 import kill_cluster
 import numpy as np
+import pandas
 import pytest
 import ray
 from local_s3 import LocalS3
@@ -26,8 +30,9 @@ from dagn_pre.benchmarks.restoration.ray_overhead import ray_overhead
 from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError
 from dagn_pre.integrations.ray import RestoreActor, restore_dataset
-from dagn_pre.integrations.ray.blocks import Ledger
+from dagn_pre.integrations.ray.blocks import Ledger, Summary
 from dagn_pre.manifest import FOLDER, Header, Manifest
+from dagn_pre.restored_files import restore_files
 from tests.support import BLOCK_HOSTS, photograph, python
 
 OPTIONS = {"model": "dagn-xs", "device": "cpu", "dtype": "float32"}
@@ -253,6 +258,143 @@ def test_columns_in_and_out(restorer):
         RestoreActor(strenght=1)
 
 
+@pytest.mark.parametrize(
+    "value, reason",
+    [
+        ({"path": "a\0b"}, "embedded null byte"),
+        ({"path": 5}, "5: TypeError"),
+        ({"bytes": "text"}, "image 0: TypeError"),
+        ({"bytes": None, "path": None}, "image 0: the file is empty"),
+        (None, "image 0: the file is empty"),
+        (bytearray(b"junk"), "image 0: not an image"),
+    ],
+)
+def test_what_is_no_image_fails_alone_and_stays_as_it_came(value, reason):
+    for format in (None, "png"):
+        told = RestoreActor(format=format, **OPTIONS)({"image": [value, jpeg(1)]})
+        assert list(told["dagn_state"]) == ["failed", "restored"] and reason in told["dagn_reason"][0]
+        assert told["image"][0] == value if format else told["image"][0].shape == (0, 0, 3)
+
+
+def test_files_come_in_any_kind_of_bytes_and_empty_cells_say_nothing(restorer):
+    data = jpeg(1)
+    kinds = [bytearray(data), memoryview(data), {"bytes": bytearray(data)}, {"bytes": np.frombuffer(data, np.uint8)}]
+    qualities = [pandas.NA, None, np.float32("nan"), 20]
+    told = RestoreActor(**OPTIONS)({"bytes": kinds, "quality": qualities, "path": [pandas.NA, np.nan, None, "x"]})
+    assert list(told["dagn_state"]) == ["restored"] * 4
+    for image in told["image"]:
+        assert np.array_equal(image, restorer(data))
+    with pytest.raises(ValueError, match="shorter"):
+        RestoreActor(**OPTIONS)({"bytes": kinds, "quality": [20]})
+
+
+def test_none_stays_none_where_files_do_not_become_arrays():
+    picture, array = Image.open(io.BytesIO(jpeg(1))), photograph(32, 48, 1)
+    actor = RestoreActor(column="photo", **OPTIONS)
+    for values in ([picture, None], [None, None], [array, None]):
+        told = actor({"photo": values})
+        assert told["photo"][1] is None and told["dagn_state"][1] == "failed" and "image" not in told
+    told = actor({"photo": np.array([None, None])})  # as of Ray's files
+    assert [image.shape for image in told["image"]] == [(0, 0, 3)] * 2
+
+
+def step(source, target, restorer, layout=None, format="png", overwrite=False) -> list[str]:
+    """What a run does, without a cluster: names of what it took, copied files among them."""
+    plan = integration._planned(source, target, layout, format, False, None, OPTIONS)
+    manifest, run = Manifest(plan.target), uuid.uuid4().hex
+    header = Header.now(integration._decides(plan, OPTIONS), overwrite)
+    integration._begin(plan, manifest, run, header)
+    taken = []
+    for number, parts in enumerate(integration._missing(plan, manifest, Summary()), 1):
+        rows = plan.restore(parts, partial(restore_files, restorer, keep_untouched=plan.keep_untouched))
+        taken += [plan.name(part) for part in parts]
+        if rows:
+            manifest.write_part(run, number, header, rows)
+    return taken
+
+
+def shard_of(path: Path, *members: str, modified: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for i, name in enumerate(members):
+            member = tarfile.TarInfo(name)
+            member.size = len(data := jpeg(i))
+            archive.addfile(member, io.BytesIO(data))
+    os.utime(path, (modified, modified))
+
+
+def test_a_shard_is_done_when_the_latest_run_has_rows_of_it_as_it_is(tmp_path, restorer):
+    """The folder's name holds the mark of rows; images that are gone from a shard have rows as well."""
+    source, target = tmp_path / "run#3", tmp_path / "out"
+    again = partial(step, source, target, restorer, "shards")
+    shard_of(source / "a.tar", "0.jpg", "9.jpg", modified=1000)
+    assert again() == ["a.tar"] and again() == []
+    shard_of(source / "a.tar", "0.jpg", modified=2000)
+    assert again() == ["a.tar"] and again() == []
+    shard_of(source / "a.tar", "0.jpg", "9.jpg", modified=1000)  # an older one is put back
+    assert again() == ["a.tar"] and again() == []
+    assert step(source / "a.tar", target, restorer) == []  # the same shard, given alone
+
+
+def test_a_copied_file_that_changed_is_copied_again(tmp_path, restorer):
+    source, target = folder_of(tmp_path / "in", 1), tmp_path / "out"
+    (source / "labels.txt").write_text("cat")
+    assert step(source, target, restorer) == ["0.jpg", "labels.txt"] and step(source, target, restorer) == []
+    (source / "labels.txt").write_text("dog")
+    later = (target / "labels.txt").stat().st_mtime + 1
+    os.utime(source / "labels.txt", (later, later))
+    assert step(source, target, restorer) == ["labels.txt"]
+    assert (target / "labels.txt").read_text() == "dog"
+
+
+@pytest.mark.parametrize(
+    "source, target, linked, reason",
+    [
+        ("in/0.jpg", "in", None, "would be replaced by an output in"),
+        ("in/a.tar", "in", None, "would be replaced by an output in"),
+        ("in/0.jpg", "link", ("link", "in"), "would be replaced by an output in"),
+        ("link.jpg", "in", ("link.jpg", "in/0.jpg"), None),  # is written to in/link.jpg
+        ("other/0.jpg", "in", ("other/0.jpg", "../in/0.jpg"), "would be replaced by an output in"),
+        ("in/1.jpg", "in", ("in/1.jpg", "../0.jpg"), "would be replaced by an output in"),
+        ("other", "in", ("other/1.jpg", "../in/0.jpg"), "would be replaced by an output in"),
+        ("in", "link", ("link", "in"), "input and output are the same folder"),
+        ("in", "out", ("out/sub", "../in/sub"), "among the inputs of"),
+        ("in/sub", "in", None, "among the inputs of"),
+        ("in", "in/out", None, None),
+        ("in/sub", "in/out", None, None),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_no_input_is_replaced(tmp_path, restorer, source, target, linked, reason, scheme):
+    for name in ("in/0.jpg", "in/sub/1.jpg", "in/sub/sub/1.jpg", "other/0.jpg", "0.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(jpeg(len(name)))
+    shard_of(tmp_path / "in/a.tar", "0.jpg", modified=1000)
+    if linked:
+        (tmp_path / linked[0]).unlink(missing_ok=True)
+        (tmp_path / linked[0]).parent.mkdir(exist_ok=True)
+        (tmp_path / linked[0]).symlink_to(linked[1])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    run = partial(step, tmp_path / source, f"{scheme}{tmp_path / target}", restorer, None, "same")
+    if reason is None:
+        assert run(overwrite=True) and run() == []
+    else:
+        with pytest.raises(UsageError, match=reason):
+            run(overwrite=True)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("cpus, gpus", [(1, 0.5), (1, 2), (4, 1), (0, 1), (8, 0)])
+def test_workers_that_fit_on_a_machine(cpus, gpus):
+    cluster_module.check_room([{"CPU": 8}, {"CPU": 4, "GPU": 2}, {}], cpus, gpus)
+
+
+@pytest.mark.parametrize("cpus, gpus", [(1, 3), (8, 1), (9, 0)])
+def test_a_worker_that_fits_on_no_machine_is_not_waited_for(cpus, gpus):
+    with pytest.raises(UsageError, match=f"no machine of the cluster has {cpus} CPU .*for a worker: ask for fewer"):
+        cluster_module.check_room([{"CPU": 8}, {"CPU": 4, "GPU": 2}, {}], cpus, gpus)
+
+
 def test_an_image_is_blamed_after_its_workers_died_alone_with_it():
     ledger = Ledger(deaths=2)
     assert ledger.begin(1) == 1 and ledger.begin(1) == 2  # died in a batch: nobody is to blame
@@ -309,6 +451,8 @@ def test_places_that_cannot_be_written_to(tmp_path, s3, capsys, cluster):
     Manifest(tmp_path / "before").write_part("run", 0, Header.now({"command": "restore", "format": "webp"}), [])
     line = told(capsys, *arguments, status=2)
     assert "before/.dagn-pre" in line and ": written with " in line and "give another folder, or --overwrite" in line
+    line = told(capsys, source, tmp_path / "new", "--cluster", cluster.address, "--gpus-per-worker", "1", status=2)
+    assert "no machine of the cluster has 1 CPU and 1 GPU for a worker" in line and not (tmp_path / "new").exists()
     (source / "0.png").write_bytes(b"")
     line = told(capsys, source, tmp_path / "new", "--cluster", cluster.address, status=2)
     assert "would both be written to 0.png: rename one, or give --full-names" in line
@@ -331,6 +475,9 @@ def test_what_belongs_to_clusters_alone(tmp_path, capsys):
     assert main(["compress", "s3://bucket/x", str(tmp_path / "out"), "--qf", "20"]) == 2
     assert "takes one SRC, not 2" in told(capsys, source, source, tmp_path / "out", "--cluster", "local", status=2)
     assert "block must be above 0" in told(capsys, source, tmp_path / "out", "--cluster", "local", "--block", "0", status=2)
+    for gpus in ("-1", "1.5", "nan"):
+        line = told(capsys, source, tmp_path / "out", "--cluster", "local", f"--gpus-per-worker={gpus}", status=2)
+        assert f"gpus per worker must be a share from 0 to 1, or a whole number, not {gpus}" in line
     assert "a column is of Parquet" in told(capsys, source, tmp_path / "out", "--cluster", "local", "--column", "x", status=2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 import threading
 
@@ -28,6 +29,35 @@ def test_local_folders_of_any_name(tmp_path, name):
     store.write("x/1.jpg", b"1")
     assert (tmp_path / name / "x" / "1.jpg").read_bytes() == store.read("x/1.jpg") == b"1"
     assert store.folder("x") == ([], [storage.Entry("x/1.jpg", 1, (tmp_path / name / "x" / "1.jpg").stat().st_mtime)])
+
+
+def test_a_link_to_a_file_is_one(tmp_path):
+    """Of the size and the time of what it leads to; links to folders and to nothing, and pipes, are none."""
+    (tmp_path / "in/folder").mkdir(parents=True)
+    (tmp_path / "in/0.jpg").write_bytes(b"0")
+    (tmp_path / "1.jpg").write_bytes(b"four")
+    os.utime(tmp_path / "1.jpg", (5, 5))
+    for name, leads in {"1.jpg": "../1.jpg", "2.jpg": "nowhere", "3.jpg": "3.jpg", "other": "folder"}.items():
+        (tmp_path / "in" / name).symlink_to(leads)
+    os.mkfifo(tmp_path / "in/4.jpg")
+    for url in (tmp_path / "in", f"file://{tmp_path}/in"):
+        folders, entries = Store(url).folder()
+        assert folders == ["folder"] and [entry.path for entry in entries] == ["0.jpg", "1.jpg"]
+        assert [entry.is_link for entry in entries] == [False, True]
+        assert (entries[1].size, entries[1].modified) == (4, 5) and Store(url).read("1.jpg") == b"four"
+
+
+def test_keys_that_are_no_paths_are_named(s3):
+    fs = fsspec.filesystem("s3")
+    fs.mkdir("slashes")
+    for key in ("top/p/", "top/p/a.jpg", "top/q//b.jpg"):
+        fs.call_s3("put_object", Bucket="slashes", Key=key, Body=b"")
+    assert [entry.path for _, entries in Store("s3://slashes/top/p").folders() for entry in entries] == ["a.jpg"]
+    with pytest.raises(StorageError, match="s3://slashes/top/q//...: keys with // in them are no paths of files: rename them"):
+        list(Store("s3://slashes/top").folders())
+    fs.call_s3("put_object", Bucket="slashes", Key="/a.jpg", Body=b"")
+    with pytest.raises(StorageError, match="s3://slashes//"):
+        Store("s3://slashes").folder()
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
