@@ -4,9 +4,10 @@
 kill cut short lacks at most its last line, which is recognised and ignored. Parquet needs a footer, so that a killed run would
 leave nothing readable; ``pandas.read_json(path, lines=True)`` makes a table of it.
 
-Each run begins with a header, ``{"dagn_pre": version, "options": {...}, "begun": seconds, "overwrite": bool}``, and its rows
-follow. Objects of a store cannot be appended to: there a run writes parts, ``manifest-<run>-<n>.jsonl``, each with its header.
-Reading merges all ``manifest*.jsonl``; of two rows of one source that of the later run counts, within a run the later one.
+Each run that did something begins with a header, ``{"dagn_pre": version, "options": {...}, "begun": seconds, "overwrite":
+bool}``, and its rows follow; one that overwrites ends with the same header of ``"overwrite": false``, if it came to its end.
+Objects of a store cannot be appended to: there a run writes parts, ``manifest-<run>-<n>.jsonl``, each with its header. Reading
+merges all ``manifest*.jsonl``; of two rows of one source that of the later run counts, within a run the later one.
 
 Folders are those of any :class:`dagn_pre.storage.Store`; :meth:`Manifest.append_to` alone is for local ones.
 """
@@ -21,10 +22,10 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
@@ -35,6 +36,7 @@ from dagn_pre.storage import Store
 FOLDER = ".dagn-pre"
 NAME = "manifest"
 LOCK = "lock"
+TABLES = "sources", "outputs"
 EXAMPLES = 3  # of failed inputs, in a summary
 
 Line = str | bytes
@@ -49,7 +51,7 @@ class Row:
         source: absolute path or URL of the input.
         output: its output, below the folder, with "/"; None where it failed.
         bytes: size of the input.
-        digest: SHA-256 of the input's bytes, as hexadecimal digits; "" where it could not be read.
+        digest: SHA-256 of the input's bytes, as hexadecimal digits; "" where it could not be read, or changed meanwhile.
         quality: the QF that was gone by, 1..100; None where none was known or needed.
         quality_source: where that is from, as :class:`dagn_pre.codec.Quality` has it.
         state: what was done.
@@ -76,7 +78,17 @@ class Row:
     @classmethod
     def from_json(cls, line: Line) -> Row:
         """Raises ValueError or TypeError for what is no row."""
-        return cls(**json.loads(line))
+        row = cls(**_loaded(line))
+        for name in ("source", "digest"):
+            _see(isinstance(getattr(row, name), str), name)
+        for name in ("output", "quality_source", "reason"):
+            _see(isinstance(getattr(row, name), (str, NoneType)), name)
+        _see(row.state in get_args(State), "state")
+        _see(_is_number(row.bytes, int) and row.bytes >= 0, "bytes")
+        _see(row.quality is None or _is_number(row.quality, int), "quality")
+        _see(_is_number(row.milliseconds), "milliseconds")
+        _see(row.modified is None or _is_number(row.modified), "modified")
+        return row
 
 
 @dataclass(frozen=True)
@@ -86,9 +98,8 @@ class Header:
     Attributes:
         version: of dagn-pre.
         options: all that decides what outputs are, as JSON has it.
-        begun: seconds since 1970.
-        overwrite: whether it replaced a run of other options, or goes on with one that did: outputs without a row are the
-            former one's.
+        begun: seconds since 1970; of a run that goes on with one that overwrites, that one's.
+        overwrite: whether it writes all outputs anew, or goes on with a run that did: what is older is not done yet.
     """
 
     version: str
@@ -108,11 +119,43 @@ class Header:
 
     @classmethod
     def from_json(cls, line: Line) -> Header | None:
-        """None for a row; raises ValueError, TypeError or KeyError for what is neither."""
-        found = json.loads(line)
+        """None for a row; raises ValueError for what is neither."""
+        found = _loaded(line)
         if "dagn_pre" not in found:
             return None
+        _see(isinstance(found["dagn_pre"], str), "dagn_pre")
+        _see(isinstance(found.get("options"), dict), "options")
+        _see(_is_number(found.get("begun")), "begun")
+        _see(isinstance(found.get("overwrite"), bool), "overwrite")
         return cls(found["dagn_pre"], found["options"], found["begun"], found["overwrite"])
+
+    def differs(self, options: Mapping[str, Any]) -> str | None:
+        """The first option, by its name, that is another one there; None where all are the same."""
+        return next((name for name in sorted({*self.options, *options}) if self.options.get(name) != options.get(name)), None)
+
+
+NoneType = type(None)
+
+
+def _loaded(line: Line) -> dict[str, Any]:
+    """The object of a line; raises ValueError."""
+    try:
+        found = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return found
+
+
+def _see(fits: bool, name: str) -> None:
+    if not fits:
+        raise ValueError(f"its {name} is missing, or not what belongs there")
+
+
+def _is_number(value: Any, kind: Any = (int, float)) -> bool:
+    """Whether it is one of that kind, and of a size that can be added up."""
+    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < 2**53  # which no NaN is
 
 
 @dataclass
@@ -157,27 +200,74 @@ class Summary:
         return "\n".join([*lines, *([f"failed: ... and {more} more"] if more > 0 else [])])
 
 
+class Scratch(sqlite3.Connection):
+    """A database in a temporary file of its own, which is gone once it is closed, however that happens.
+
+    Raises:
+        DagnPreError: in place of SQLite's error: that file cannot grow.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        try:
+            return super().execute(*arguments)
+        except sqlite3.OperationalError as error:
+            places = [os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp"]
+            folder = next((place for place in places if place and os.access(place, os.W_OK)), ".")
+            room = "make room there, or name another folder in SQLITE_TMPDIR or TMPDIR"
+            raise DagnPreError(f"{folder}: no temporary file for the lists of inputs and outputs ({error}); {room}") from error
+
+
 class Rows:
     """The latest row of each source, in a temporary database on disk: memory does not grow with them.
 
     ``rows[source]`` raises KeyError; ``rows.get(source)`` gives None; iterating gives the rows in the order of their sources.
+    Rows of runs with other options, and those older than an overwriting run that has not come to its end, are outdated: they
+    tell whose an output is, and nothing else.
     """
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("")  # "": a file of its own, which is gone once it is closed, however that happens
-        self._database.execute("CREATE TABLE rows (source BLOB PRIMARY KEY, begun REAL, line TEXT) WITHOUT ROWID")
+        self._database = Scratch()
+        for table in TABLES:  # a source's latest row, and the latest that names an output
+            columns = "name BLOB PRIMARY KEY, begun REAL, line TEXT, options INTEGER, outdated INTEGER DEFAULT 0"
+            self._database.execute(f"CREATE TABLE {table} ({columns}) WITHOUT ROWID")
+        self._options: list[dict[str, Any]] = []  # of all runs, each once
 
-    def add(self, row: Row, begun: float) -> None:
+    def add(self, row: Row, header: Header) -> None:
         """Keep it, unless a later run's is there."""
-        self._database.execute(
-            "INSERT INTO rows VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET begun = excluded.begun, line = excluded.line "
-            "WHERE excluded.begun >= rows.begun",
-            (_key(row.source), begun, row.to_json()),
-        )
+        if header.options not in self._options:
+            self._options.append(header.options)
+        for table, name in zip(TABLES, (row.source, row.output)):
+            if name is not None:
+                self._database.execute(
+                    f"INSERT INTO {table} (name, begun, line, options) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                    "begun = excluded.begun, line = excluded.line, options = excluded.options "
+                    f"WHERE excluded.begun >= {table}.begun",
+                    (_key(name), header.begun, row.to_json(), self._options.index(header.options)),
+                )
+
+    def date(self, last: Header | None) -> None:
+        """Say which are outdated, once all are there and it is known which run was the last."""
+        if last is None:
+            return
+        for table in TABLES:
+            for number, options in enumerate(self._options):
+                if last.differs(options):
+                    self._database.execute(f"UPDATE {table} SET outdated = 1 WHERE options = ?", (number,))
+            if last.overwrite:
+                self._database.execute(f"UPDATE {table} SET outdated = 1 WHERE begun < ?", (last.begun,))
 
     def get(self, source: str) -> Row | None:
-        found = self._database.execute("SELECT line FROM rows WHERE source = ?", (_key(source),)).fetchone()
+        find = "SELECT line FROM sources WHERE name = ? AND NOT outdated"
+        found = self._database.execute(find, (_key(source),)).fetchone()
         return Row.from_json(found[0]) if found else None
+
+    def owner(self, output: str) -> tuple[Row, bool] | None:
+        """The row that named an output last, and whether it is outdated; None for one that no row has named."""
+        found = self._database.execute("SELECT line, outdated FROM outputs WHERE name = ?", (_key(output),)).fetchone()
+        return (Row.from_json(found[0]), bool(found[1])) if found else None
 
     def __getitem__(self, source: str) -> Row:
         found = self.get(source)
@@ -186,15 +276,15 @@ class Rows:
         return found
 
     def __iter__(self) -> Iterator[Row]:
-        for (line,) in self._database.execute("SELECT line FROM rows ORDER BY source"):
+        for (line,) in self._database.execute("SELECT line FROM sources WHERE NOT outdated ORDER BY name"):
             yield Row.from_json(line)
 
     def __len__(self) -> int:
-        return self._database.execute("SELECT count(*) FROM rows").fetchone()[0]
+        return self._database.execute("SELECT count(*) FROM sources WHERE NOT outdated").fetchone()[0]
 
 
-def _key(source: str) -> bytes:
-    return source.encode("utf-8", "surrogatepass")
+def _key(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")
 
 
 class Manifest:
@@ -234,7 +324,7 @@ class Manifest:
                     try:
                         begun = Header.from_json(line)
                         row = None if begun else Row.from_json(line)
-                    except (ValueError, TypeError, KeyError) as error:
+                    except (ValueError, TypeError) as error:
                         damaged = f"{self.store.url(path)}: line {number} is no row of a manifest ({error}); remove that line"
                         raise DagnPreError(damaged) from error
                     header = begun or header
@@ -259,33 +349,33 @@ class Manifest:
         rows, last = Rows(), None
         for header, row in self.read():
             if row is not None:
-                rows.add(row, header.begun)
+                rows.add(row, header)
             elif last is None or header.begun >= last.begun:
                 last = header
+        rows.date(last)
         return last, rows
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """See that earlier runs had these options.
+        """See that earlier runs had these options; one that was to overwrite them, and did nothing, does not count.
 
         Raises:
             UsageError: they had others; the first that differs is named.
             DagnPreError: as :meth:`read`.
         """
-        if self.last is None:
+        last, now = self.last, Header.now(options).options
+        if last is None or (last.overwrite and not len(self.latest())):
             return
-        now, before = Header.now(options).options, self.last.options
-        for name in sorted({*now, *before}):
-            if now.get(name) != before.get(name):
-                others = f"written with {name} {_told(before.get(name))}, not {_told(now.get(name))}"
-                remedy = "give another folder, or --overwrite to write all outputs anew"
-                raise UsageError(f"{self.store.url(self.path)}: {others}: {remedy}")
+        if (name := last.differs(now)) is not None:
+            others = f"written with {name} {_told(last.options.get(name))}, not {_told(now.get(name))}"
+            remedy = "give another folder, or --overwrite to write all outputs anew"
+            raise UsageError(f"{self.store.url(self.path)}: {others}: {remedy}")
 
     @contextlib.contextmanager
     def append_to(self, options: Mapping[str, Any], overwrite: bool = False) -> Iterator[Appender]:
         """Begin a run in a local folder, which is made; what an earlier one left of a last line is cut off.
 
         Args:
-            overwrite: forget the rows of earlier runs that had other options, or of a manifest that cannot be read.
+            overwrite: it writes all outputs anew, whatever options earlier runs had, and also if their manifest cannot be read.
 
         Raises:
             UsageError: earlier runs had other options, without ``overwrite``; another process writes there now.
@@ -301,24 +391,35 @@ class Manifest:
             busy = f"{self.store}: another dagn-pre writes there now; wait for its end, or give another folder"
             raise UsageError(busy) from error
         try:
-            try:
-                self.check(options)
-            except DagnPreError:
-                if not overwrite:
-                    raise
-                self.begin_anew(options)
-            anew = self.last is not None and self.last.overwrite
-            with open(self.store.full(self.path), "ab+") as file:
+            header, other = self._header(options, overwrite)
+            path = Path(self.store.full(self.path))
+            if other and path.exists():  # its rows still tell whose the outputs are
+                path.rename(folder / f"{self.name}-{time.time_ns()}.jsonl")
+            with open(path, "ab+", buffering=0) as file:
                 _cut_torn_line(file)
-                file.write(Header.now(options, anew).to_json().encode() + b"\n")
-                file.flush()
-                yield Appender(file)
+                log = Appender(file, header)
+                if other:  # from now on outputs may be of these options
+                    log.begin()
+                yield log
         finally:
             lock.release()
 
+    def _header(self, options: Mapping[str, Any], overwrite: bool) -> tuple[Header, bool]:
+        """That of a run that begins, and whether it replaces one of other options; raises as :meth:`check`."""
+        header = Header.now(options, overwrite)
+        if not overwrite:
+            self.check(options)
+            going_on = self.last is not None and self.last.overwrite
+            return (replace(header, begun=self.last.begun, overwrite=True) if self.last and going_on else header), False
+        try:
+            return header, self.last is not None and self.last.differs(header.options) is not None
+        except DagnPreError:  # that it cannot be read is what is to be overcome
+            self.begin_anew(options)
+            return header, False
+
     def begin_anew(self, options: Mapping[str, Any]) -> None:
         """Replace what is there by the header of a run that writes all outputs anew."""
-        header = Header.now(options, overwrite=True)
+        header = replace(Header.now(options, overwrite=True), begun=0.0)  # before the run's own, which may be made already
         self.store.write(self.path, header.to_json().encode() + b"\n")
         for other in self.files():
             if other != self.path:
@@ -343,15 +444,40 @@ class Manifest:
 
 
 class Appender:
-    """Writes the rows of one run, each at once: what is killed afterwards does not take it along."""
+    """Writes the rows of one run, each at once: what is killed afterwards does not take it along.
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    Args:
+        file: unbuffered.
+        header: written before the first row, so that a run that does nothing leaves nothing.
+    """
+
+    def __init__(self, file: IO[bytes], header: Header) -> None:
+        self._file, self._header, self._begun = file, header, False
+
+    def begin(self) -> None:
+        """Write the header, unless it is there."""
+        if not self._begun:
+            self._write(self._header)
+        self._begun = True
 
     def append(self, row: Row) -> None:
         """Write it; its output exists by then."""
-        self._file.write(row.to_json().encode() + b"\n")
-        self._file.flush()
+        self.begin()
+        self._write(row)
+
+    def finish(self) -> None:
+        """Say that the run has come to its end: what an overwriting one left as it is stays so."""
+        if self._header.overwrite:
+            self._write(replace(self._header, overwrite=False))
+
+    def _write(self, line: Row | Header) -> None:
+        left = memoryview(line.to_json().encode() + b"\n")
+        try:
+            while left:  # a disk that is almost full takes a part
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            error.filename = self._file.name  # a full disk says no name at all
+            raise
 
 
 def _told(value: object) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dagn_pre.errors import DagnPreError, UsageError
-from dagn_pre.manifest import FOLDER, Header, Manifest, Row, Summary
+from dagn_pre.manifest import FOLDER, Appender, Header, Manifest, Row, Rows, Summary
 
 ROW = Row("/in/caf\udce9.jpg", "caf\udce9.png", 300, "ab" * 32, 20, "header", "restored", None, 12.3456, 1e9 + 0.1)
 OPTIONS = {"max_quality": 80, "format": "png"}
@@ -43,13 +43,23 @@ def test_a_last_line_that_a_kill_cut_is_passed_over_and_then_cut_off(tmp_path, c
     assert {row.source for row in Manifest(tmp_path).latest()} == {"/in/c.jpg", *([] if cut == "header" else [ROW.source])}
 
 
-@pytest.mark.parametrize("line", ["x", "{}", "[1]", "null", '{"source": 3}', '{"dagn_pre": "0"}'])
+WHOLE = json.loads(ROW.to_json()), json.loads(Header("0", OPTIONS, 1.0).to_json())
+WRONG = [{"source": 5}, {"output": 1}, {"bytes": "300"}, {"bytes": -1}, {"bytes": True}, {"bytes": 10**300}, {"digest": None}]
+WRONG += [{"quality": 2.5}, {"state": None}, {"state": []}, {"reason": 1}, {"milliseconds": "1"}, {"modified": float("nan")}]
+WRONG_HEADERS = [{"dagn_pre": 1}, {"options": 3}, {"begun": "now"}, {"begun": float("inf")}, {"overwrite": 0}]
+DAMAGED = ["x", "{}", "[1]", "null", '{"source": 3}', '{"dagn_pre": "0"}', "[" * 100_000, '"dagn_pre"', "9" * 5000]
+DAMAGED += [json.dumps(WHOLE[0] | wrong) for wrong in WRONG] + [json.dumps(WHOLE[1] | wrong) for wrong in WRONG_HEADERS]
+
+
+@pytest.mark.parametrize("line", DAMAGED, ids=lambda line: line[-40:])
 def test_a_damaged_line_within_is_an_error_that_names_it(tmp_path, line):
     path = write(tmp_path, ROW)
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], line, lines[1], ""]))
     with pytest.raises(DagnPreError, match=r"manifest\.jsonl: line 2 is no row"):
         Manifest(tmp_path).latest()
+    write(tmp_path, ROW, overwrite=True)
+    assert len(Manifest(tmp_path).latest()) == 1
 
 
 def test_a_row_before_any_header_is_an_error(tmp_path):
@@ -75,6 +85,53 @@ def test_the_same_options_keep_rows_though_outputs_are_overwritten(tmp_path):
     write(tmp_path, ROW)
     write(tmp_path, overwrite=True)
     assert len(Manifest(tmp_path).latest()) == 1 and not Manifest(tmp_path).last.overwrite
+
+
+def test_an_overwriting_run_is_unfinished_until_it_says_that_it_came_to_its_end(tmp_path):
+    """Also one of the same options, and one that goes on with it; rows before it do not count until then."""
+    other = replace(ROW, source="/in/b.jpg")
+    write(tmp_path, ROW, other)
+    write(tmp_path, ROW, overwrite=True)
+    assert Manifest(tmp_path).last.overwrite and [row.source for row in Manifest(tmp_path).latest()] == [ROW.source]
+    write(tmp_path, replace(ROW, source="/in/c.jpg"))
+    assert Manifest(tmp_path).last.overwrite and len(Manifest(tmp_path).latest()) == 2
+    with Manifest(tmp_path).append_to(OPTIONS) as log:
+        log.finish()
+    assert not Manifest(tmp_path).last.overwrite and len(Manifest(tmp_path).latest()) == 3
+    write(tmp_path, ROW)
+    assert not Manifest(tmp_path).last.overwrite
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_that_did_nothing_binds_to_no_options(tmp_path, overwrite):
+    write(tmp_path, overwrite=overwrite)
+    assert Manifest(tmp_path).last is None
+    write(tmp_path, ROW)
+    write(tmp_path, options=OPTIONS | {"max_quality": 90}, overwrite=True)  # which may have replaced an output
+    write(tmp_path, replace(ROW, source="/in/b.jpg"))
+    found = Manifest(tmp_path)
+    assert [row.source for row in found.latest()] == ["/in/b.jpg"] and found.last.overwrite
+
+
+def test_it_is_known_whose_an_output_is_whatever_became_of_that_input_since(tmp_path):
+    write(tmp_path, ROW, replace(ROW, output=None, state="failed"))
+    assert Manifest(tmp_path).latest().owner(ROW.output) == (replace(ROW, milliseconds=12.346), False)
+    write(tmp_path, replace(ROW, source="/in/b.jpg"), options={}, overwrite=True)
+    rows = Manifest(tmp_path).latest()
+    assert rows.owner(ROW.output)[0].source == "/in/b.jpg" and rows.get(ROW.source) is None and rows.owner("x") is None
+    write(tmp_path, options=OPTIONS, overwrite=True)
+    assert Manifest(tmp_path).latest().owner(ROW.output)[1]  # outdated
+
+
+def test_a_full_disk_names_what_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
+    rows = Rows()
+    rows._database.execute("PRAGMA max_page_count = 8")
+    with pytest.raises(DagnPreError, match=rf"^{tmp_path}: no temporary file .*is full.*TMPDIR"):
+        for number in range(1000):
+            rows.add(replace(ROW, source=str(number)), Header.now(OPTIONS))
+    with open("/dev/full", "ab", buffering=0) as file, pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        Appender(file, Header.now(OPTIONS)).append(ROW)
 
 
 def test_one_process_writes_at_a_time(tmp_path):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dagn_pre.cli.arguments import written_file
 from dagn_pre.cli.extras import needed
 from dagn_pre.defaults import MODEL
 from dagn_pre.errors import UsageError, quiet
@@ -29,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", metavar="F", help="its weights, a file or URL (default: the config's `checkpoint`)")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="original images of the model's domain")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
+    told = "the .safetensors file to write"
+    parser.add_argument("-o", "--output", type=written_file, required=True, metavar="FILE", help=told)
     parser.add_argument(
         "--qf", type=int, nargs=2, default=[10, 90], metavar=("LOW", "HIGH"),
         help="the QFs to expect, low ones drawn more often (default: 10 90)",

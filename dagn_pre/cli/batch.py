@@ -25,6 +25,7 @@ from dagn_pre.cli.listing import Batch, Pair
 from dagn_pre.cli.warned import told_warnings
 from dagn_pre.errors import DagnPreError, UsageError, printable
 from dagn_pre.folders import Examples, told_with_examples
+from dagn_pre.images import SUFFIXES
 
 if TYPE_CHECKING:
     from dagn_pre.manifest import Row, Rows  # imported where they are needed, since fsspec takes a while
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser, manifest: str | None = None) 
         parser.add_argument("--strict-files", action="store_true", help="refuse JPEGs that lack nothing but their end marker")
         add_workers(parser)
         told = "print what the manifest in DST adds up to, and exit"
-        parser.add_argument("--report", nargs=1, action=_Report, const=manifest, metavar="DST", help=told)
+        parser.add_argument("--report", type=location, nargs=1, action=_Report, const=manifest, metavar="DST", help=told)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -67,9 +68,10 @@ class _Report(argparse.Action):
         from dagn_pre.manifest import Manifest
 
         try:
-            print(printable_lines(Manifest(values[0], self.const).summary().text()))
+            text = Manifest(values[0], self.const).summary().text()
         except DagnPreError as error:
             parser.exit(2 if isinstance(error, UsageError) else 1, f"{parser.prog}: {printable(str(error))}\n")
+        print(printable_lines(text), flush=True)
         parser.exit()
 
 
@@ -79,8 +81,13 @@ def printable_lines(text: str) -> str:
 
 
 def location(text: str) -> Path | str:
-    """A path, or a URL, which a path would spoil."""
-    return text if "://" in text else Path(text)
+    """A path, or a URL, which a path would spoil; raises ArgumentTypeError for an image's name with "/" behind it."""
+    if "://" in text:
+        return text
+    path = Path(text)
+    if text.endswith("/") and path.suffix.lower() in SUFFIXES and not path.is_dir():  # which the path has not
+        raise argparse.ArgumentTypeError(f"{printable(text)}: no such folder; make it, or leave out the / if a file is meant")
+    return path
 
 
 @dataclass(frozen=True)
@@ -145,11 +152,17 @@ class _Simple(Work):
 
 @dataclass(frozen=True)
 class Task:
-    """One input; ``there``: its output exists already, and no row tells of it."""
+    """One input.
+
+    Attributes:
+        there: its output exists already, and no row tells of it.
+        refused: why nothing is written: its output would replace another input's.
+    """
 
     source: Path
     target: Path
     there: bool = False
+    refused: str | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +204,8 @@ class Worker:
         self.work.prepare()
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
-        new = [index for index, task in enumerate(tasks) if not task.there]
+        before = [_status(task.source) if self.told else None for task in tasks]
+        new = [index for index, task in enumerate(tasks) if not (task.there or task.refused)]
         groups = self.work.each([(tasks[index].source, tasks[index].target) for index in new])
         while True:
             begun = time.perf_counter()
@@ -200,19 +214,39 @@ class Worker:
                 break
             milliseconds = (time.perf_counter() - begun) * 1000 / len(group)
             for place, done in group:
-                yield new[place], self.result(tasks[new[place]].source, done, milliseconds)
+                index = new[place]
+                yield index, self.result(tasks[index].source, done, milliseconds, before[index])
         for index, task in enumerate(tasks):
-            if task.there:
-                yield index, self.result(task.source, self.work.found(task.target), 0.0)
+            if task.refused:
+                yield index, self.result(task.source, DagnPreError(task.refused), 0.0, before[index])
+            elif task.there:
+                yield index, self.result(task.source, self.work.found(task.target), 0.0, before[index])
 
-    def result(self, source: Path, done: Any, milliseconds: float) -> Result:
+    def result(self, source: Path, done: Any, milliseconds: float, before: os.stat_result | None) -> Result:
+        """``before``: the input's status when work on it began, if a manifest wants to know it and there is one."""
         failed = progress.report_failure(source, done) if isinstance(done, Exception) else None
         result = Result(None if isinstance(done, Exception) else done, failed, milliseconds=milliseconds)
-        if self.told:
-            with contextlib.suppress(OSError):  # it has failed, and has no digest
-                size, modified = stamp(source)
-                return replace(result, bytes=size, digest=digest(source), modified=modified)
+        if before is None:
+            return result
+        result = replace(result, bytes=before.st_size, modified=before.st_mtime)
+        with contextlib.suppress(OSError):  # it has failed, and has no digest
+            found = digest(source)
+            if _same(before, source.stat()):  # else what was read is gone, and the next run does it again
+                return replace(result, digest=found)
         return result
+
+
+def _status(source: Path) -> os.stat_result | None:
+    """None where it cannot be told; the work will say why."""
+    try:
+        return source.stat()
+    except OSError:
+        return None
+
+
+def _same(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether nobody has written to the file, or put another in its place."""
+    return all(getattr(before, name) == getattr(after, name) for name in ("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"))
 
 
 def stamp(source: Path) -> tuple[int, float]:
@@ -264,9 +298,11 @@ def run(
 
             manifest = Manifest(planned.folder, name)
             log = stack.enter_context(manifest.append_to(options, overwrite))
-            # Outputs without a row are the former options', where a run that began them anew was cut short.
-            unfinished = manifest.last is not None and manifest.last.overwrite
-            decide = functools.partial(_told_task, anew=overwrite, known=manifest.latest(), unfinished=unfinished)
+            if not overwrite:
+                # Outputs without a row are former ones, where a run that was to write all anew was cut short.
+                unfinished = manifest.last is not None and manifest.last.overwrite
+                known = manifest.latest()
+                decide = functools.partial(_told_task, folder=planned.folder, known=known, unfinished=unfinished)
         total = len(planned.pairs)
         shown = stack.enter_context(progress.bar(total=total, unit="image", smoothing=0, disable=total <= 1))
 
@@ -293,6 +329,8 @@ def run(
                 lost[kind].add(task.source)
             if done.untouched and not task.there:
                 untouched[done.untouched].add(task.source)
+        if log is not None:
+            log.finish()
     print(", ".join(f"{count} {what}" for what, count in counts.items()))
     if untouched:
         print(printable(told_with_examples("left as they are", untouched)))
@@ -317,21 +355,36 @@ def _task(source: Path, target: Path, anew: bool) -> Task | None:
     return Task(source, target) if anew or not os.path.exists(target) else None
 
 
-def _told_task(source: Path, target: Path, anew: bool, known: Rows, unfinished: bool) -> Task | None:
-    """The same with what a manifest tells: an input that has changed since, or failed, is done again."""
-    if anew or not os.path.exists(target):
+def _told_task(source: Path, target: Path, folder: Path, known: Rows, unfinished: bool) -> Task | None:
+    """The same with what a manifest tells: an input that has changed since, or failed, is done again; no other's output is
+    taken for its own, or replaced."""
+    if not os.path.exists(target):
         return Task(source, target)
-    row = known.get(os.path.abspath(source))
-    if row is None:
-        return Task(source, target, there=not unfinished)
-    if row.state == "failed":
+    name, found = os.path.abspath(source), known.owner(target.relative_to(folder).as_posix())
+    if found is None:  # nobody's, unless this one's row says that it failed, or has another output
+        anew = unfinished or known.get(name) is not None
+        return Task(source, target, there=not anew)
+    row, outdated = found
+    if row.source == name:
+        done = not outdated and row == known.get(name) and _is_of(row, source)
+        return None if done else Task(source, target)
+    if outdated and unfinished:
         return Task(source, target)
+    if _is_of(row, source, moved=True):  # the same bytes at another place
+        return Task(source, target, there=not outdated)
+    remedy = "give another folder, or --overwrite to replace it"
+    if Path(row.source).name != source.name:
+        remedy = "give another folder, --full-names, or --overwrite to replace it"
+    return Task(source, target, refused=f"{source}: {target} is the output of {row.source}: {remedy}")
+
+
+def _is_of(row: Row, source: Path, moved: bool = False) -> bool:
+    """Whether a row tells of these bytes; the time of a file says so as well, unless it has ``moved``."""
     try:
         size, modified = stamp(source)
-        same = (row.bytes, row.modified) == (size, modified) or (row.bytes == size and row.digest == digest(source))
+        return row.bytes == size and ((row.modified == modified and not moved) or row.digest == digest(source))
     except OSError:  # the work will say so
-        same = False
-    return None if same else Task(source, target)
+        return False
 
 
 def _chunks(tasks: Iterator[Task]) -> Iterator[list[Task]]:
@@ -363,8 +416,8 @@ def results(tasks: Iterator[Task], work: Work, told: bool, count: int) -> Genera
     there = Worker(work, told, threads=max(1, pool.cores() // count))
     for task, result in pool.unordered(_chunks(tasks), there, count, say, lambda task: files.remove_temporary(task.target)):
         if isinstance(result, pool.Lost):
-            failed = there.result(task.source, DagnPreError(f"{task.source}: {result.reason}"), 0.0)
-            yield task, failed
+            lost = DagnPreError(f"{task.source}: {result.reason}")
+            yield task, there.result(task.source, lost, 0.0, _status(task.source) if told else None)
         else:
             yield task, result
 

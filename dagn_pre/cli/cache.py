@@ -74,8 +74,12 @@ def _prune(cache, options: argparse.Namespace) -> int:
 
     if not options.all and options.size is None and options.older_than is None:
         raise UsageError("say what to remove: --size, --older-than or --all")
-    size = parse_size(int(options.size) if options.size.isdecimal() else options.size) if options.size is not None else None
+    size = options.size
+    if size is not None:
+        size = parse_size(int(size) if re.fullmatch("[0-9]{1,18}", size) else size)
     age = _age(options.older_than) if options.older_than is not None else None
+    if options.all and (size is not None or age is not None):
+        raise UsageError("--all removes every entry, whatever --size and --older-than say: give it alone")
     failures: list[str] = []
     gone = cache.prune(0 if options.all else size, age, options.dry_run, _failing(failures))
     paths = {entry.path for entry in gone}
@@ -109,7 +113,7 @@ def _failing(failures: list[str]) -> Callable[[Path, OSError], None]:
 def _age(text: str) -> float:
     from dagn_pre.errors import UsageError
 
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([mhdw])\s*", text)
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([mhdw])\s*", text)
     if not match:
         raise UsageError(f"--older-than takes a number of minutes, hours, days or weeks like 90m, 12h, 30d or 8w, not {text!r}")
     return float(match[1]) * SECONDS[match[2]]

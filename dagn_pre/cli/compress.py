@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagn_pre.cli import batch, listing
-from dagn_pre.errors import ImageError, UsageError
+from dagn_pre.errors import ImageError, ImageWarning, UsageError
 
 if TYPE_CHECKING:
     from dagn_pre.side_information import SideInformationEncoder
@@ -79,6 +80,8 @@ class Compressing(batch.Work):
 
         image = open_image(source)
         pixels = Pixels.of(image, str(source), self.strict_files)
+        for note in pixels.notes:
+            warnings.warn(note, ImageWarning, stacklevel=1)
         if pixels.alpha is not None:
             raise ImageError(f"{source}: has an alpha channel, which JPEG cannot hold; remove it first")
         plane = pixels.rgb[..., 0] if pixels.colour == "L" else pixels.rgb

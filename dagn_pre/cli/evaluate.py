@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from dagn_pre.cli.arguments import written_file
 from dagn_pre.cli.extras import needed
 from dagn_pre.defaults import MODEL
 from dagn_pre.errors import UsageError
@@ -24,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--qf", type=int, nargs="+", default=[10, 20, 30, 40], help="JPEG quality factors, 1..100")
     parser.add_argument("--blind-sweep", action="store_true", help="also the error of the blind QF over QF 5, 10, ..., 95")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write tables, pictures and per-image values there, resume")
-    parser.add_argument("--json", type=Path, metavar="F", help="write the rows there: a list, or one per kind of measurement")
+    told = "write the rows there: a list, or one per kind of measurement"
+    parser.add_argument("--json", type=written_file, metavar="F", help=told)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images of a folder")
     parser.add_argument("--crops", type=int, default=3, metavar="N", help="images on a crop sheet, worst to best; 0 for none")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

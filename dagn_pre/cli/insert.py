@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dagn_pre.cli.arguments import max_quality
+from dagn_pre.cli.arguments import max_quality, written_file
 from dagn_pre.cli.extras import needed
 from dagn_pre.defaults import MAX_QUALITY, MODEL
 from dagn_pre.errors import UsageError
@@ -17,7 +17,7 @@ EXAMPLE = "dagn-pre insert mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py -o 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("config", metavar="CONFIG", help="a config file, or one of the host's own as mmdet::... or mmseg::...")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.py", help="the config to write")
+    parser.add_argument("-o", "--output", required=True, type=written_file, metavar="OUT.py", help="the config to write")
     parser.add_argument(
         "--where", choices=("transform", "preprocessor", "auto"), default="transform",
         help="restore in the pipeline, or on the model's device in its preprocessor; auto: the latter where there is CUDA and "

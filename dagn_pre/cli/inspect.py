@@ -7,11 +7,15 @@ import contextlib
 import json
 import sys
 import textwrap
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from dagn_pre.cli import batch, listing
 from dagn_pre.cli.extras import needed
 from dagn_pre.defaults import MODEL
+from dagn_pre.errors import ImageWarning
 
 HELP = "Show format, size, subsampling, the quality that header and pixels tell, and, drawn, the features behind it."
 EXAMPLE = "dagn-pre inspect photo.jpg --json"
@@ -52,11 +56,10 @@ def run(options: argparse.Namespace) -> int:
         _check_drawings(given, work)
     count = 1 if options.features else batch.processes(options.workers, len(given), work)
     failed, printed = False, 0
-    tasks = (batch.Task(source, source) for source, _ in given)
-    with contextlib.closing(batch.results(tasks, work, False, count)) as results:
-        for task, result in results:
+    with contextlib.closing(_in_order(given, work, count)) as results:
+        for source, result in results:
             failed |= result.done is None
-            row = {"file": str(task.source), "error": result.failed} if result.done is None else result.done
+            row = {"file": str(source), "error": result.failed} if result.done is None else result.done
             if options.json:  # one by one, since they may be many
                 print(",\n" if printed else "[\n", textwrap.indent(json.dumps(row, indent=1), " "), sep="", end="")
             elif result.done is not None:
@@ -67,6 +70,24 @@ def run(options: argparse.Namespace) -> int:
     if left_out:
         print(printable(told_with_examples("left out", left_out)), file=sys.stderr)
     return 1 if failed else 0
+
+
+def _in_order(given: listing.Listing, work: Inspecting, count: int) -> Generator[tuple[Path, batch.Result], None, None]:
+    """Each file with its result, in the order of the list; what is done before its turn waits."""
+    turns: deque[Path] = deque()
+    waiting: dict[Path, batch.Result] = {}
+
+    def tasks() -> Iterator[batch.Task]:
+        for source, _ in given:
+            turns.append(source)
+            yield batch.Task(source, source)
+
+    with contextlib.closing(batch.results(tasks(), work, False, count)) as results:
+        for task, result in results:
+            waiting[task.source] = result
+            while turns and turns[0] in waiting:
+                source = turns.popleft()
+                yield source, waiting.pop(source)
 
 
 class Inspecting(batch.Work):
@@ -101,6 +122,8 @@ class Inspecting(batch.Work):
         opened = open_image(path)
         info = Header.of(opened, str(path))
         source = self.restorer.open(opened, str(path))
+        for note in source.notes:
+            warnings.warn(note, ImageWarning, stacklevel=1)
         distance = info.quality.distance if info.quality else None
         row = {
             "file": str(path),

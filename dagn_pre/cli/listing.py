@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,14 +82,14 @@ def plan(
     if target.is_file():
         raise UsageError(f"{target} is a file, but {sources[0]} is a folder")
     listing, left_out = Listing(), defaultdict[str, Examples](Examples)
-    inside = target.resolve()
+    inside = resolved(target)
     # Folders of inputs in which no output may lie.
-    others = {source.resolve(): source for source in sources if source.is_dir() and source.resolve() not in inside.parents}
+    others = {resolved(source): source for source in sources if source.is_dir() and resolved(source) not in inside.parents}
     for source in sources:
         if source.is_file():
             listing.add(source, target / name(source), others)
             continue
-        count, own = 0, source.resolve() in inside.parents
+        count, own = 0, resolved(source) in inside.parents
         for path, reason in walk(source, readable):
             if reason is not None:
                 left_out[reason].add(path)
@@ -101,6 +100,14 @@ def plan(
             raise UsageError(f"{source}: no images in it ({', '.join(sorted(readable))})")
     listing.check()
     return Batch(listing, dict(sorted(left_out.items())), target)
+
+
+def resolved(path: Path) -> Path:
+    """The path without links; raises UsageError for one that leads to itself."""
+    try:
+        return path.resolve()
+    except (RuntimeError, OSError) as error:  # the former up to Python 3.12
+        raise UsageError(f"{path}: a link in it leads to itself; remove that link, or give another path") from error
 
 
 def listed(given: Sequence[Path]) -> tuple[Listing, Mapping[str, Examples]]:
@@ -122,15 +129,19 @@ class Listing(Collection[Pair]):
     """(input, output) pairs in a temporary database on disk, in the order of the outputs; each output is one input's alone."""
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("")  # "": a file of its own, which is gone once it is closed, however that happens
-        self._database.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+        from dagn_pre.manifest import Scratch  # fsspec, which it needs, takes a while
+
+        self._database = Scratch()
+        for line in (
+            "PRAGMA journal_mode = OFF",
+            "PRAGMA synchronous = OFF",
             # Beside the paths as they were given those that tell whether two are the same.
-            "CREATE TABLE pairs (source BLOB, target BLOB, source_key BLOB, target_key BLOB PRIMARY KEY) WITHOUT ROWID;"
-            "CREATE INDEX sources ON pairs (source_key);"
-            "CREATE TABLE folders (folder BLOB PRIMARY KEY, target_key BLOB) WITHOUT ROWID;"
-        )
-        self._resolved_folder = functools.lru_cache(1024)(Path.resolve)
+            "CREATE TABLE pairs (source BLOB, target BLOB, source_key BLOB, target_key BLOB PRIMARY KEY) WITHOUT ROWID",
+            "CREATE INDEX sources ON pairs (source_key)",
+            "CREATE TABLE folders (folder BLOB PRIMARY KEY, target_key BLOB) WITHOUT ROWID",
+        ):
+            self._database.execute(line)
+        self._resolved_folder = functools.lru_cache(1024)(resolved)
 
     def __len__(self) -> int:
         return self._database.execute("SELECT count(*) FROM pairs").fetchone()[0]

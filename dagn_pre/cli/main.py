@@ -1,5 +1,5 @@
-"""Entry point of ``dagn-pre``: subcommands, errors, exit status (0 fine, 1 failed work, 2 wrong usage, 130 Ctrl-C, 143
-SIGTERM)."""
+"""Entry point of ``dagn-pre``: subcommands, errors, exit status (0 fine, 1 failed work, 2 wrong usage, 130 Ctrl-C, 141 work
+that ended since nobody reads what it says, 143 SIGTERM)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from dagn_pre import __version__
 from dagn_pre.cli.warned import told_warnings
@@ -50,6 +51,7 @@ COMMANDS = (
     "export",
     "cache",
 )
+UNREAD = 141  # what a shell says of a command that SIGPIPE ended
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -77,22 +79,66 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = build_parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):  # names hold what an encoding, or every encoding, lacks
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    _open_streams()
+    options = argparse.Namespace(command=None, debug=False)
+    status = None
     try:
+        _check_empty(sys.argv[1:] if arguments is None else arguments)
+        build_parser().parse_args(arguments, options)
         _check_paths(options)
         with _terminated_as_interrupted(), told_warnings():
-            return options.run(options)
+            status = options.run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read what is said has enough of it
+        return UNREAD if status is None else status
     except (DagnPreError, OSError) as error:
         if options.debug:
             raise
-        print(printable(f"dagn-pre {options.command}: {error}"), file=sys.stderr)
+        unnamed = isinstance(error, OSError) and error.filename is None
+        _say(options.command, f"standard output: {error}" if not _flushed(sys.stdout) and unnamed else str(error))
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt as interruption:
-        print(f"dagn-pre {options.command}: interrupted; what was finished is kept", file=sys.stderr)
+        _say(options.command, "interrupted; what was finished is kept")
         return 128 + (signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _flushed(stream)
+
+
+def _open_streams() -> None:
+    """Make both streams take whatever is said: one may be closed, and names hold what an encoding, or every encoding, lacks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flushed(stream: TextIO) -> bool:
+    """Write what is left for a stream; where that cannot be, drop it, since the interpreter would complain of it at its end."""
+    try:
+        stream.flush()
+    except OSError:
+        with open(os.devnull, "w") as nowhere, contextlib.suppress(OSError):  # a stream in memory has no number
+            os.dup2(nowhere.fileno(), stream.fileno())
+        return False
+    return True
+
+
+def _say(command: str | None, text: str) -> None:
+    """Why a command ended, on stderr, if that can still be written to."""
+    with contextlib.suppress(OSError):
+        print(printable(f"dagn-pre {command}: {text}" if command else f"dagn-pre: {text}"), file=sys.stderr)
+
+
+def _check_empty(arguments: Sequence[str]) -> None:
+    """See that no argument is empty, which as a path would be the current folder; raises UsageError."""
+    for before, given in zip([None, *arguments], arguments):
+        if re.fullmatch(r"(--[a-z-]+=)?", given):
+            where = given or (f"after {before}" if before else "the first")
+            raise UsageError(f"an argument is empty ({where}); the current folder is .")
 
 
 def _check_paths(options: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from dagn_pre import codec, evidence, images
+from dagn_pre import codec, evidence, images, progress
 from dagn_pre.cli import batch, listing
 from dagn_pre.cli.main import main
 from dagn_pre.errors import ImageWarning, UsageError, failure, printable
@@ -306,6 +306,24 @@ def test_drawings_of_two_files_of_one_name_are_not_one(tmp_path, model, capsys):
     assert "would both be drawn to" in capsys.readouterr().err and not (tmp_path / "drawn").exists()
 
 
+@pytest.mark.parametrize("words", [["restore"], ["compress", "--qf", "20"], ["strip"]], ids=lambda words: words[0])
+def test_links_that_lead_to_themselves_and_empty_names_are_wrong_usage(tmp_path, monkeypatch, words, capsys):
+    filled(tmp_path, {"in/a.jpg": GOOD})
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(tmp_path)
+    looping = [("in", "loop"), ("in", "loop/x"), ("in/a.jpg", "loop/x.jpg"), ("loop", "out")]
+    for source, target in [*looping, ("", "out"), ("in", "")]:
+        assert main([words[0], source, target, *words[1:]]) == 2
+        error = capsys.readouterr().err
+        told = "leads to itself" if "loop" in target else "no such file" if "loop" in source else "an argument is empty"
+        assert error.count("\n") == 1 and told in error
+    for source, target in (("in/a.jpg", "new.jpg/"), ("in/a.jpg/", "out")):
+        with pytest.raises(SystemExit, match="2"):
+            main([words[0], source, target, *words[1:]])
+        assert "jpg/: no such folder" in capsys.readouterr().err
+    assert files(tmp_path) == {"in/a.jpg"}
+
+
 # -- names ----------------------------------------------------------------------------------------------------------------
 
 
@@ -453,6 +471,35 @@ def test_every_command_says_a_warning_about_an_image_in_one_line(monkeypatch):
     monkeypatch.setattr("dagn_pre.cli.models.run", run)
     usual = warnings.formatwarning
     assert main(["models"]) == 0 and told == ["warning: a\\nb.jpg: is odd\n"] and warnings.formatwarning is usual
+
+
+def test_a_stream_that_is_closed_takes_what_is_said(monkeypatch):
+    def run(options) -> int:
+        print("a row")
+        with progress.bar(total=2):
+            return int(progress.report_failure(Path("a.jpg"), ValueError("odd")) != "a.jpg: odd")
+
+    monkeypatch.setattr("dagn_pre.cli.models.run", run)
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["models"]) == 0 and main(["models", ""]) == 2
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_an_output_that_nobody_reads_ends_quietly_and_a_full_one_with_a_line(monkeypatch, capsys, at_once):
+    def run(options) -> int:
+        print("a row", flush=at_once)
+        return 1
+
+    monkeypatch.setattr("dagn_pre.cli.models.run", run)
+    reader, writer = os.pipe()
+    os.close(reader)
+    for output, status, told in ((writer, 141 if at_once else 1, ""), ("/dev/full", 1, "dagn-pre models: standard output: ")):
+        with open(output, "w") as stream, monkeypatch.context() as patch:  # closing it says nothing either
+            patch.setattr(sys, "stdout", stream)
+            assert main(["models"]) == status
+        error = capsys.readouterr().err
+        assert error.startswith(told) and error.count("\n") == bool(told)
 
 
 def test_metadata_is_kept_and_what_is_not_is_said_once(tmp_path, restore, capsys):

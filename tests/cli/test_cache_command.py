@@ -60,6 +60,13 @@ def test_prune(folder, capsys, arguments, kept):
     assert left(folder) == set(kept)
 
 
+@pytest.mark.parametrize("size, bound", [(1, 0), (1, True), (-1, 9), (1.5, 9)])
+def test_a_damaged_usage_file_is_as_none(folder, capsys, size, bound):
+    (folder / "usage.json").write_text(json.dumps({"bytes": size, "bound": bound}))
+    assert main(["cache", "info", str(folder), "--json"]) == 0 and json.loads(capsys.readouterr().out)["bound"] is None
+    assert main(["cache", "info", ""]) == 2 and "an argument is empty (after info)" in capsys.readouterr().err
+
+
 def test_verify(folder, capsys):
     assert main(["cache", "verify", str(folder)]) == 0 and "3 entries are whole, 0 were damaged" in capsys.readouterr().out
     path = Cache(folder).path("b" * 64, "jpg")
@@ -86,7 +93,10 @@ def test_folders_that_are_no_cache(tmp_path, capsys, action):
 @pytest.mark.parametrize(
     "arguments, reason",
     [([], "--older-than or --all"), (["--size", "big"], "'big'"), (["--size", "0"], "number of bytes")]
-    + [(["--older-than", "30"], "30d"), (["--older-than", "-3d"], "30d"), (["--older-than", "3y", "--all"], "'3y'")],
+    + [(["--older-than", "30"], "30d"), (["--older-than", "-3d"], "30d"), (["--older-than", "3y", "--all"], "'3y'")]
+    + [(["--all", "--size", "1KB"], "give it alone"), (["--all", "--older-than", "1d"], "give it alone")]
+    + [(["--size", "\u0661\u0660KB"], "number of bytes"), (["--size", "\u0661\u0660"], "number of bytes")]
+    + [(["--older-than", "\u0663d"], "30d"), (["--size", "9" * 400 + "GB"], "number of bytes"), (["--size", ""], "is empty")],
 )
 def test_bad_prunes_remove_nothing(folder, capsys, arguments, reason):
     try:

@@ -86,3 +86,12 @@ def test_no_host_is_needed(folder, tmp_path, tiny_weights):
     assert python(BLOCK_HOSTS + call, cwd=tmp_path).splitlines()[-1] == "0"
     told = python(BLOCK_HOSTS + "sys.modules['matplotlib'] = None\n" + call, cwd=tmp_path)
     assert "dagn-pre[benchmarks]" in told and told.splitlines()[-1] == "1"
+
+
+@pytest.mark.parametrize("command", ["evaluate --data .", "bench cost", "bench features .", "bench grey ."])
+def test_rows_that_cannot_be_written_are_refused_before_anything_is_measured(tmp_path, capsys, command):
+    (tmp_path / "file").touch()
+    for place, told in ((tmp_path, "is a folder; give a file"), (tmp_path / "file" / "rows.json", "is a file, not a folder")):
+        with pytest.raises(SystemExit, match="2"):
+            main([*command.split(), "--json", str(place)])
+        assert told in capsys.readouterr().err

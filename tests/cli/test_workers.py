@@ -136,6 +136,141 @@ def test_overwriting_with_other_options_goes_on_where_it_was_ended(tree, tmp_pat
     assert outputs(out) == outputs(reference)
 
 
+class Copying(batch.Work):
+    """Copies files, with ``mark`` behind them; ``first`` is called with each input before its work ends."""
+
+    def __init__(self, mark: bytes = b"", first=lambda source: None) -> None:
+        self.mark, self.first = mark, first
+
+    def __call__(self, source: Path, target: Path) -> batch.Done:
+        data = source.read_bytes() + self.mark
+        self.first(source)
+        write_atomic(target, data)
+        return batch.Done()
+
+    def found(self, target: Path) -> batch.Done:
+        return batch.Done(reason="there")
+
+
+def copied(source: Path, out: Path, mark: bytes = b"", overwrite: bool = False, first=lambda source: None) -> int:
+    planned = listing.plan([source], out, listing.exchanged(".png", False), images.WRITABLE_SUFFIXES)
+    return batch.run(planned, Copying(mark, first), overwrite, {"mark": str(mark)})
+
+
+def filled(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(str(folder / name).encode())
+    return folder
+
+
+class Stopping:
+    """Ctrl-C at the N-th input."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, source: Path) -> None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_after_an_overwriting_run_what_is_there_stays(tmp_path, cut):
+    source, out = filled(tmp_path / "in", "a.jpg", "b.jpg"), tmp_path / "out"
+    copied(source, out, b"1")
+    if cut:
+        with pytest.raises(KeyboardInterrupt):
+            copied(source, out, b"2", overwrite=True, first=Stopping(2))
+    copied(source, out, b"2", overwrite=not cut)
+    filled(source, "c.jpg")
+    (out / "c.png").write_bytes(b"mine")
+    for _ in range(2):
+        assert copied(source, out, b"2") == 0
+    assert outputs(out)["c.png"] == b"mine" and {outputs(out)[name][-1:] for name in ("a.png", "b.png")} == {b"2"}
+
+
+def test_overwriting_some_outputs_with_other_options_takes_none_of_the_others_for_done(tmp_path):
+    source, out = filled(tmp_path / "in", "a.jpg", "b.jpg"), tmp_path / "out"
+    copied(source, out, b"1")
+    copied(source / "a.jpg", out, b"2", overwrite=True)
+    assert copied(source, out, b"2") == 0
+    assert {data[-1:] for data in outputs(out).values()} == {b"2"}
+
+
+def test_overwriting_with_the_same_options_goes_on_where_it_was_ended(tmp_path, capsys):
+    source, out = filled(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg"), tmp_path / "out"
+    copied(source, out)
+    whole = outputs(out)
+    for name in whole:
+        (out / name).write_bytes(b"spoilt")
+    with pytest.raises(KeyboardInterrupt):
+        copied(source, out, overwrite=True, first=Stopping(2))
+    capsys.readouterr()
+    assert copied(source, out) == 0 and outputs(out) == whole
+    assert "1 skipped" in (printed := capsys.readouterr().out) and "2 written" in printed
+
+
+def test_a_run_that_wrote_nothing_binds_a_folder_to_nothing(tmp_path):
+    source, out = filled(tmp_path / "in", "a.jpg"), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        copied(source, out, b"1", first=Stopping(1))
+    assert copied(source, out, b"2") == 0
+
+
+def test_an_input_is_not_taken_for_done_by_the_output_of_another(tmp_path, capsys):
+    """Not in whatever order they come, and not after one of them has failed or gone to another place."""
+    source, out = filled(tmp_path / "in", "a.jpg", "sub/a.jpg"), tmp_path / "out"
+    other = filled(tmp_path / "other", "a.jpeg")
+    copied(source / "sub", out)
+    for place, remedy in ((source, "give another folder, or --overwrite"), (other, "--full-names")) * 2:
+        capsys.readouterr()
+        assert copied(place, out) == 1
+        captured = capsys.readouterr()
+        told = f"{out / 'a.png'} is the output of {source / 'sub' / 'a.jpg'}: "
+        assert "1 failed" in captured.out and told in captured.err and remedy in captured.err
+    assert outputs(out)["a.png"] == outputs(out)["sub/a.png"] == (source / "sub" / "a.jpg").read_bytes()
+    assert rows(out)["a.jpeg"].state == "failed" and "is the output of" in rows(out)["a.jpeg"].reason
+    assert copied(other, out, overwrite=True) == 0 and copied(other, out) == 0 and copied(source, out) == 1
+    assert outputs(out)["a.png"] == (other / "a.jpeg").read_bytes()
+
+
+def test_inputs_that_have_moved_are_done(tmp_path, capsys):
+    source, out = filled(tmp_path / "in", "a.jpg"), tmp_path / "out"
+    copied(source, out)
+    source.rename(tmp_path / "moved")
+    capsys.readouterr()
+    assert copied(tmp_path / "moved", out) == 0 and "1 skipped" in capsys.readouterr().out
+
+
+def test_an_input_that_changes_while_it_is_worked_on_is_done_again(tmp_path):
+    source, out = filled(tmp_path / "in", "a.jpg"), tmp_path / "out"
+    copied(source, out, first=lambda path: path.write_bytes(b"another"))
+    assert outputs(out)["a.png"] != b"another" and rows(out)["a.jpg"].digest == ""
+    assert copied(source, out) == 0 and outputs(out)["a.png"] == b"another" and len(rows(out)["a.jpg"].digest) == 64
+
+
+def test_inspect_prints_rows_in_the_order_of_its_list(tmp_path, monkeypatch, capsys):
+    def backwards(tasks, work, told, count):
+        yield from [(task, batch.Result({"file": task.source.name}, None)) for task in tasks][::-1]
+
+    monkeypatch.setattr(batch, "results", backwards)
+    filled(tmp_path, "b.jpg", "a.jpg", "sub/c.jpg")
+    assert main(["inspect", str(tmp_path), "--json", "--device", "cpu"]) == 0
+    assert [row["file"] for row in json.loads(capsys.readouterr().out)] == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("place, told", [("foo://x", "foo://x: Protocol not known"), ("", "an argument is empty")])
+def test_a_report_of_no_place_is_one_error(place, told, capsys):
+    try:
+        status = main(["restore", "--report", place])
+    except SystemExit as error:
+        status = error.code
+    error = capsys.readouterr().err
+    assert status == 2 and told in error and error.count("\n") == 1
+
+
 def test_a_report_adds_up_what_the_manifest_tells(tree, tmp_path, model, capsys):
     main(["restore", str(tree), str(tmp_path / "out"), *model])
     capsys.readouterr()

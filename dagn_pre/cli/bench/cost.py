@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from dagn_pre.cli.arguments import written_file
 from dagn_pre.cli.extras import needed
 from dagn_pre.defaults import MODEL
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write the table there, as cost.md")
-    parser.add_argument("--json", type=Path, metavar="F", help="write the rows there")
+    parser.add_argument("--json", type=written_file, metavar="F", help="write the rows there")
 
 
 def run(args: argparse.Namespace) -> int:

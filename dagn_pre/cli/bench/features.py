@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from dagn_pre.cli.arguments import written_file
 from dagn_pre.cli.extras import needed
 
 HELP = "measure how far JPEG moves the features of DAGN's two encoders (dagn-pre inspect --features draws them)"
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="dagn-s", metavar="NAME", help="a name, or a .safetensors file")
     parser.add_argument("--qf", type=int, nargs="+", default=[10, 20, 30, 40], help="JPEG quality factors, 1..100")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--json", type=Path, metavar="F", help="write the rows there")
+    parser.add_argument("--json", type=written_file, metavar="F", help="write the rows there")
 
 
 def run(args: argparse.Namespace) -> int:

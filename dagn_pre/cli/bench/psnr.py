@@ -7,6 +7,7 @@ import importlib
 import json
 from pathlib import Path
 
+from dagn_pre.cli.arguments import written_file
 from dagn_pre.cli.extras import needed
 from dagn_pre.defaults import MODEL
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser, qualities: list[int], about: 
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
-    parser.add_argument("--json", type=Path, metavar="F", help="write the rows there")
+    parser.add_argument("--json", type=written_file, metavar="F", help="write the rows there")
 
 
 def run(args: argparse.Namespace, name: str) -> int:
