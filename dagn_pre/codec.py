@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import os
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import PIL
@@ -20,6 +23,7 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError, features
 from dagn_pre.errors import ImageError, UsageError
 
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")  # that can be written; Pillow's codes 0, 1, 2
+LARGEST = 65500  # pixels a side: libjpeg's limit, below the format's 65535
 # How many luminance samples share a chroma sample, across and down -> the name.
 LAYOUTS = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (4, 1): "4:1:1", (1, 2): "4:4:0", (4, 2): "4:1:0"}
 
@@ -80,14 +84,14 @@ def encode(image: np.ndarray, quality: int, subsampling: str = "4:2:0", **option
 
     Raises:
         UsageError: quality or subsampling outside their range.
-        ImageError: an array of another shape or type, or without pixels, or larger than JPEG's 65535 pixels a side.
+        ImageError: an array of another shape or type, or without pixels, or larger than the 65500 pixels a side of libjpeg.
     """
     code = SUBSAMPLINGS.index(check_subsampling(subsampling))
     quality = check_quality(quality)
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
         raise ImageError(f"JPEG needs a (H, W, 3) or (H, W) uint8 array, not {image.dtype} of shape {image.shape}")
-    if not image.size or max(image.shape[:2]) > 65535:
-        raise ImageError(f"JPEG holds 1 to 65535 pixels a side, not {image.shape[1]}x{image.shape[0]}")
+    if not image.size or max(image.shape[:2]) > LARGEST:
+        raise ImageError(f"JPEG holds 1 to {LARGEST} pixels a side, not {image.shape[1]}x{image.shape[0]}")
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=code, **options)
     return buffer.getvalue()
@@ -99,6 +103,44 @@ def encoder() -> str:
     return f"Pillow {PIL.__version__}, " + (f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version_codec('jpg')}")
 
 
+HUSH = r"PIL\b(?#while dagn-pre reads)"  # no one else's filter is the same
+_hush, _hushing = threading.Lock(), 0
+_hushed_filters: Any = []  # a list, which others may replace meanwhile
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Pillow's warnings are ignored while any thread is in here. ``warnings.catch_warnings`` is no help: it puts back what
+    another thread has put in."""
+    global _hushing, _hushed_filters
+    with _hush:
+        if not _hushing:
+            warnings.filterwarnings("ignore", module=HUSH)
+            _hushed_filters = warnings.filters
+        _hushing += 1
+    try:
+        yield
+    finally:
+        with _hush:
+            _hushing -= 1
+            if not _hushing:
+                now: Any = warnings.filters
+                for filters in (_hushed_filters, now):
+                    with contextlib.suppress(ValueError):  # not there, or no more
+                        filters.remove(("ignore", None, Warning, re.compile(HUSH), 0))
+
+
+def _hush_anew() -> None:
+    """In a forked process, in which the other threads are no more."""
+    global _hushing
+    _hushing = 0
+    _hush.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hush.acquire, after_in_parent=_hush.release, after_in_child=_hush_anew)
+
+
 @contextlib.contextmanager
 def reading(name: str) -> Iterator[None]:
     """The one place where whatever a decoder raises becomes an ImageError: ``name``, and why it cannot be read.
@@ -107,8 +149,7 @@ def reading(name: str) -> Iterator[None]:
     metadata mostly, is no matter here: the picture is read.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\b")
+        with hushed():
             yield
     except ImageError:
         raise
@@ -227,8 +268,11 @@ def header_subsampling(image: Image.Image) -> str | None:
 
 SOI, EOI, SOS, APP0, APP14, APP15, COM, TEM = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE, 0xEF, 0xFE, 0x01
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..SOF15; the others there are DHT, JPG and DAC
-PROGRESSIVE = 0xC2
+PROGRESSIVE = (0xC2, 0xCA)  # Huffman- and arithmetic-coded
+DRI = 0xDD
 BETWEEN_SCANS = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # markers, but for restarts
+RESTARTS = re.compile(rb"\xff[\xd0-\xd7]")
+ZEROS = 2  # as many zero bytes may end a scan's data; more are padding, as where the end of a file was never written
 
 
 @dataclass(frozen=True)
@@ -288,32 +332,74 @@ def end(jpeg: bytes) -> int | None:
     return None
 
 
+def unended(jpeg: bytes) -> bool:
+    """Whether no end marker follows a header that can be read."""
+    if jpeg.endswith(bytes((0xFF, EOI))):
+        return False
+    try:
+        list(segments(jpeg))
+    except ImageError:
+        return False
+    return end(jpeg) is None
+
+
 def completed(jpeg: bytes) -> bytes | None:
     """A JPEG that lacks nothing but its end marker, with that marker; None for every other file, damaged ones too.
 
-    Nothing of the picture is missing if its pixels are the same whatever bits follow. That a progressive file has its last
-    scans is seen from their headers.
+    Nothing of the picture is missing if its scans have all components and restart intervals, and its pixels are the same
+    whatever bits follow. Padding is cut off first, since a decoder takes it for data.
     """
     jpeg = jpeg.rstrip(b"\xff")  # half a marker
+    bare = jpeg.rstrip(b"\0")
+    if len(jpeg) - len(bare) > ZEROS:
+        jpeg = bare + b"\0" if bare.endswith(b"\xff") else bare  # 0xFF in data has a zero behind it
+    return jpeg + bytes((0xFF, EOI)) if _lacks_nothing(jpeg) else None
+
+
+def _lacks_nothing(jpeg: bytes) -> bool:
+    """Whether a JPEG that ends with its last scan's data has all of the picture."""
     try:
-        header = list(segments(jpeg))
-        if any(segment.marker == PROGRESSIVE for segment in header) and not _all_scans(jpeg, header):
-            return None
+        if not _all_scans(jpeg, list(segments(jpeg))):
+            return False
         first, second = (_rgb(jpeg + filler * 64 + b"\xff\xd9") for filler in (b"\x55", b"\xaa"))
     except Exception:  # whatever the decoder says, there is more missing
-        return None
-    return jpeg + b"\xff\xd9" if np.array_equal(first, second) else None
+        return False
+    return np.array_equal(first, second)
 
 
 def _all_scans(jpeg: bytes, header: list[Segment]) -> bool:
-    """Whether a progressive JPEG's scans bring all 64 coefficients of each component to their last bit."""
-    (frame,) = (segment.data for segment in header if segment.marker in FRAMES)
-    missing = {component: set(range(64)) for component in frame[6::3]}
+    """Whether a JPEG's scans bring each component, a progressive one's all 64 coefficients to their last bit, and have as many
+    restart markers as their intervals need."""
+    (frame,) = (segment for segment in header if segment.marker in FRAMES)
+    height, width = (int.from_bytes(frame.data[start : start + 2], "big") for start in (1, 3))
+    samplings = {number: (factors >> 4, factors & 15) for number, factors in zip(frame.data[6::3], frame.data[7::3])}
+    missing = {component: set(range(64)) for component in samplings}
+    interval = next((int.from_bytes(segment.data, "big") for segment in reversed(header) if segment.marker == DRI), 0)
     position = header[-1].stop
-    while (position := jpeg.find(bytes((0xFF, SOS)), position) + 2) > 1:
-        length, count = int.from_bytes(jpeg[position : position + 2], "big"), jpeg[position + 2]
-        first, last, bits = jpeg[position + length - 3 : position + length]
+    while (found := BETWEEN_SCANS.search(jpeg, position)) is not None:
+        length = int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+        content, position = jpeg[found.end() + 2 : found.end() + length], found.end() + length
+        if found[0][1] == DRI:
+            interval = int.from_bytes(content, "big")
+        if found[0][1] != SOS:
+            continue
+        following = BETWEEN_SCANS.search(jpeg, position)
+        stop = len(jpeg) if following is None else following.start()
+        components = content[1 : 1 + 2 * content[0] : 2]
+        units = _units(height, width, samplings, components)
+        if interval and len(RESTARTS.findall(jpeg, position, stop)) < -(-units // interval) - 1:
+            return False
+        first, last, bits = content[-3:] if frame.marker in PROGRESSIVE else (0, 63, 0)
         if bits & 15 == 0:
-            for component in jpeg[position + 3 : position + 3 + 2 * count : 2]:
+            for component in components:
                 missing[component] -= set(range(first, last + 1))
     return not any(missing.values())
+
+
+def _units(height: int, width: int, samplings: dict[int, tuple[int, int]], components: bytes) -> int:
+    """How many units (MCUs) a scan of these components has."""
+    across, down = (max(factors) for factors in zip(*samplings.values()))
+    if len(components) > 1:
+        return -(-width // (8 * across)) * -(-height // (8 * down))
+    own_across, own_down = samplings[components[0]]
+    return -(-width * own_across // (8 * across)) * -(-height * own_down // (8 * down))

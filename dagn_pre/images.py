@@ -11,7 +11,8 @@ orientation          of EXIF, a PNG's profile or XMP: pixels are restored as sto
                      outputs are then turned upright. TIFF and HEIC arrive upright
 many frames          refused (animations, multi-page TIFF); of an MPO the first picture is taken, the others are previews
 more than 8 bits     refused, 16-bit PPM and 10-bit AVIF too: JPEG holds 8 bits, so such an image has never been a JPEG
-no end marker        a JPEG that lacks nothing else is read, with a warning (``strict_files`` refuses it)
+no end marker        a JPEG that lacks nothing else is read, with a note (``strict_files`` refuses it)
+signed samples       refused, and floating-point ones: of a TIFF, which Pillow would read as if they were unsigned
 metadata             never refuses a picture: :mod:`dagn_pre.metadata` says what is kept
 ===================  ==================================================================================================
 
@@ -24,19 +25,19 @@ import contextlib
 import io
 import os
 import stat
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from dagn_pre import chunks, codec, files
 from dagn_pre.codec import Quality
-from dagn_pre.errors import ImageError, ImageWarning
-from dagn_pre.metadata import Metadata, digest, is_marked, orientation, read_more
+from dagn_pre.errors import ImageError
+from dagn_pre.metadata import Metadata, digest, is_marked, left_turned, orientation, read_more
 
 MAX_PIXELS = 178_956_970  # where Pillow itself suspects a decompression bomb
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -55,6 +56,8 @@ COLOUR_OF_MODE = {
     "1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"
 }  # fmt: skip
 GREY_STEPS = {"L;2": 85, "L;4": 17}  # between the gray levels of 2 and 4 bits
+BITS, COMPRESSION, COLOURS, SAMPLE_FORMAT, CHROMA = 258, 259, 262, 339, 530  # tags of TIFF
+SAMPLES = {2: "signed", 3: "floating-point"}  # by SAMPLE_FORMAT
 TURNS = {  # orientation -> what turns a picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -265,17 +268,19 @@ class Pixels:
         rgb: (H, W, 3) uint8, as stored.
         colour: the PIL mode to put together again: L, LA, RGB or RGBA.
         alpha: (H, W) uint8, or None.
+        notes: what the owner of the file should know, as a warning each.
     """
 
     rgb: np.ndarray
     colour: str
     alpha: np.ndarray | None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, image: Image.Image, name: str = "image", strict: bool = False) -> Pixels:
         """Decode ``image``.
 
-        A JPEG that lacks nothing but its end marker is read with an ImageWarning, or refused if ``strict``.
+        A JPEG that lacks nothing but its end marker is read with a note, or refused if ``strict``.
 
         Raises:
             ImageError: no pixels, a refused mode, or data that ends too early; ``name`` is named.
@@ -283,6 +288,8 @@ class Pixels:
         with codec.reading(name):
             if not image.width or not image.height:
                 raise ImageError(f"{name}: {image.width}x{image.height} pixels; an image needs at least one")
+            if _is_closed(image):
+                raise ImageError(f"{name}: the image is closed; use it while it is open, or load() it first")
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # an MPO's other frames are previews
                 raise ImageError(f"{name}: has {frames} frames or pages, which would be lost; split it first")
@@ -292,14 +299,20 @@ class Pixels:
                 raise ImageError(f"{name}: {kind} is refused, since a JPEG holds 8 bits; convert to 8-bit gray or RGB first")
             if colour is None:
                 raise ImageError(f"{name}: colour mode {image.mode!r} is refused; convert to RGB first")
-            file = getattr(image, "fp", None)  # which Pillow lets go once it has the pixels
+            if odd := _refused_tiff(image):
+                raise ImageError(f"{name}: {odd}; convert to 8-bit gray or RGB first")
+            left_turned(image)
+            jpeg = _file(image) if isinstance(image, JpegImageFile) else b""  # Pillow lets it go once it has the pixels
             try:
-                return cls._decoded(image)
+                pixels = cls._decoded(image)
             except Exception:
-                helped = _helped(image, file, name, strict)
+                helped = _helped(image, name)
                 if helped is None:
                     raise
-                return cls._decoded(helped)
+                pixels = cls._decoded(helped)
+            if codec.unended(jpeg):
+                pixels.notes = (_unended(jpeg, name, strict),)
+            return pixels
 
     @classmethod
     def _decoded(cls, image: Image.Image) -> Pixels:
@@ -309,9 +322,10 @@ class Pixels:
         image.load()
         if colour in ("L", "RGB") and image.mode in ("1", "L", "P", "RGB") and _has_transparent_colour(image):
             colour += "A"
-            if raw and raw[0] in GREY_STEPS:  # Pillow leaves the key as the file has it, and scales the pixels
+            step = GREY_STEPS.get(raw[0], 1) if raw else _grey_step(image)
+            if step > 1:  # Pillow leaves the key as the file has it, and scales the pixels
                 image = image.copy()
-                image.info["transparency"] *= GREY_STEPS[raw[0]]
+                image.info["transparency"] *= step
         converted = image.convert(colour)
         alpha = np.asarray(converted.getchannel("A")) if colour.endswith("A") else None
         return cls(np.asarray(converted.convert("RGB")), colour, alpha)
@@ -327,27 +341,60 @@ class Pixels:
         return rebuilt
 
 
-def _helped(image: Image.Image, file: IO[bytes] | None, name: str, strict: bool) -> Image.Image | None:
+def _is_closed(image: Image.Image) -> bool:
+    """Whether a file was closed before it was decoded."""
+    file = getattr(image, "fp", None)
+    return bool(getattr(image, "tile", ())) and (file is None or file.closed)
+
+
+def _file(image: Image.Image) -> bytes:
+    """The bytes of an opened image's file; none where they are no longer at hand."""
+    file = getattr(image, "fp", None)
+    if file is None or file.closed:
+        return getattr(image, "encoded", b"")
+    position = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(position)
+    return data
+
+
+def _helped(image: Image.Image, name: str) -> Image.Image | None:
     """What can be decoded of the file of an image that could not be: with the end marker that a JPEG lacks, or without the
     metadata that the decoder stumbles over. None for all others.
 
     Raises:
-        ImageError: a missing end marker, if ``strict``; a kind of JPEG that Pillow does not decode.
+        ImageError: a kind of JPEG that Pillow does not decode.
     """
-    if file is None or file.closed:
-        return None
-    file.seek(0)
-    data = file.read()
-    whole = codec.completed(data) if isinstance(image, JpegImageFile) else None
-    if whole is None and isinstance(image, JpegImageFile) and _frame(data)[0]:
-        raise ImageError(f"{name}: {_unreadable(data)}")
-    if whole is None:
+    data = _file(image)
+    if not isinstance(image, JpegImageFile):
         return _open_bare(data)
+    if (whole := codec.completed(data)) is not None:
+        return Image.open(io.BytesIO(whole))
+    if _frame(data)[0]:
+        raise ImageError(f"{name}: {_unreadable(data)}")
+    return _open_bare(data)
+
+
+def _unended(jpeg: bytes, name: str, strict: bool) -> str:
+    """What is to be said of a JPEG without an end marker.
+
+    Raises:
+        ImageError: more is missing, or files are taken strictly.
+    """
+    if codec.completed(jpeg) is None:
+        raise ImageError(f"{name}: damaged or cut short (a JPEG without its end marker, and more is missing)")
     if strict:
         raise ImageError(f"{name}: has no end marker, and files are taken strictly")
-    told = f"{name}: has no end marker; read all the same, since nothing else is missing"
-    warnings.warn(told, ImageWarning, stacklevel=5)
-    return Image.open(io.BytesIO(whole))
+    return f"{name}: has no end marker; read all the same, since nothing else is missing"
+
+
+def _grey_step(image: Image.Image) -> int:
+    """Between the gray levels of a decoded image, which no longer says its bits: as many as make a colour of the key."""
+    key, pixels = image.info.get("transparency"), np.asarray(image)
+    if image.mode != "L" or not isinstance(key, int):
+        return 1
+    return next((step for step in GREY_STEPS.values() if not (pixels % step).any() and (pixels == key * step).any()), 1)
 
 
 def _has_transparent_colour(image: Image.Image) -> bool:
@@ -365,13 +412,11 @@ def _bits(image: Image.Image) -> int:
         return max([8, *(one.bit_length() for one in arguments if isinstance(one, int))])
     if image.format == "HEIF":
         return image.info.get("bit_depth", 8)
-    file = getattr(image, "fp", None)
-    if image.format not in ("JPEG2000", "AVIF") or file is None or file.closed:
+    if isinstance(image, TiffImageFile):
+        return max(_numbers(image, BITS) or (8,))
+    if image.format not in ("JPEG2000", "AVIF"):
         return 8
-    position = file.tell()
-    file.seek(0)
-    data = file.read()
-    file.seek(position)
+    data = _file(image)
     if image.format == "AVIF":  # its box "av1C": four bytes, and in the third bits for 10 and for 12
         _, _, box = data.partition(b"av1C")
         flags = box[2] if len(box) > 2 else 0
@@ -379,6 +424,24 @@ def _bits(image: Image.Image) -> int:
     _, _, size = data.partition(b"\xff\x4f\xff\x51")  # the start of its codestream: 38 bytes on, three for each channel
     channels = int.from_bytes(size[36:38], "big")
     return max([8, *((depth & 0x7F) + 1 for depth in size[38 : 38 + 3 * channels : 3])])
+
+
+def _refused_tiff(image: Image.Image) -> str | None:
+    """Why a TIFF is refused that Pillow opens, but reads wrongly or not at all."""
+    if not isinstance(image, TiffImageFile):
+        return None
+    odd = sorted(set(_numbers(image, SAMPLE_FORMAT)) - {1})
+    if odd:
+        return f"{SAMPLES.get(odd[0], 'unusual')} samples are refused"
+    if _numbers(image, COLOURS) == (6,) and _numbers(image, COMPRESSION) in ((), (1,)) and _numbers(image, CHROMA) != (1, 1):
+        return "is a TIFF of YCbCr without compression whose pixels share their chroma, which Pillow does not read"
+    return None
+
+
+def _numbers(image: TiffImageFile, tag: int) -> tuple[int, ...]:
+    """The values of a tag."""
+    found = image.tag_v2.get(tag, ())
+    return found if isinstance(found, tuple) else (found,)
 
 
 def save(image: Image.Image, path: str | Path, metadata: Metadata | None = None, mark: bool = False) -> tuple[str, ...]:
@@ -402,12 +465,15 @@ def encode(
         The bytes, and names of the metadata that was lost.
 
     Raises:
-        ImageError: alpha in a format that has none.
+        ImageError: alpha in a format that has none, more pixels a side than a JPEG holds.
         OSError, ValueError, ...: whatever Pillow's writer raises.
     """
     format = FORMATS[Path(name).suffix.lower()]
     if "A" in image.mode and format in OPAQUE:
         raise ImageError(f"{name}: {format} cannot hold an alpha channel; choose another format")
+    if format == "JPEG" and max(image.size) > codec.LARGEST:
+        size = f"{image.width}x{image.height}"
+        raise ImageError(f"{name}: a JPEG holds {codec.LARGEST} pixels a side, not {size}; choose another format")
     metadata, encoding = metadata or Metadata(), LOSSLESS.get(format, {})
     if image.info:
         image = image.copy()

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
+import warnings
 
 import cv2
 import numpy as np
@@ -209,6 +212,126 @@ def test_a_progressive_jpeg_that_lacks_whole_scans_is_not():
     tables = data.rindex(b"\xff\xc4")  # which come before the scan that uses them
     for stop in (last, min(last, tables)):
         assert codec.completed(data[:stop]) is None
+
+
+def separated() -> tuple[bytes, list[int]]:
+    """A sequential JPEG with a scan for each component, and where each scan ends."""
+    planes = [codec.encode(photograph()[..., channel], 20) for channel in range(3)]
+    data, ends = b"\xff\xd8", []
+    for segment in codec.segments(planes[0]):
+        content = segment.data
+        if segment.marker in codec.FRAMES:
+            content = content[:5] + b"\3" + b"".join(bytes((number, 0x11, 0)) for number in (1, 2, 3))
+        data += bytes((0xFF, segment.marker)) + (len(content) + 2).to_bytes(2, "big") + content
+    for number, plane in enumerate(planes, 1):
+        start = plane.index(b"\xff\xda")
+        data += plane[start : start + 5] + bytes([number]) + plane[start + 6 : -2]
+        ends.append(len(data))
+    return data + b"\xff\xd9", ends
+
+
+def test_a_sequential_jpeg_that_lacks_whole_scans_is_not():
+    data, ends = separated()
+    assert np.array_equal(codec.decode(data[: ends[2]]), codec.decode(data))
+    for stop in ends[:2]:
+        assert codec.completed(data[:stop]) is None
+
+
+RESTARTS = {
+    "rows": {"restart_marker_rows": 1},
+    "blocks": {"restart_marker_blocks": 5},
+    "4:4:4": {"restart_marker_rows": 1, "subsampling": 0},
+    "progressive": {"restart_marker_rows": 1, "progressive": True},
+    "odd sides": {"restart_marker_blocks": 1, "height": 41, "width": 67},
+    "progressive, odd sides": {"restart_marker_blocks": 3, "progressive": True, "height": 41, "width": 67},
+}
+
+
+@pytest.mark.parametrize("kind", RESTARTS)
+def test_a_jpeg_that_lacks_restart_intervals_is_not(kind):
+    data = odd_files.jpeg(**RESTARTS[kind])
+    assert codec.completed(data[:-2]) == data and np.array_equal(codec.decode(data[:-2]), codec.decode(data))
+    marks = [found.start() for found in codec.RESTARTS.finditer(data, data.rindex(b"\xff\xda"))]
+    assert marks
+    for stop in (*marks, *(mark + 1 for mark in marks), *(mark + 2 for mark in marks)):
+        assert codec.completed(data[:stop]) is None
+        assert codec.completed(data[:stop] + bytes(len(data) - stop)) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_zeros_in_the_place_of_data_are_none(kind):
+    data = odd_files.jpeg(**KINDS[kind])
+    scan = data.rindex(b"\xff\xda")
+    assert codec.completed(data[:-2] + bytes(4096)) == data
+    for stop in (scan + 20, (scan + len(data)) // 2, len(data) - 4):
+        assert codec.completed(data[:stop] + bytes(100_000)) is None
+
+
+def test_data_may_end_with_a_zero():
+    """Here eight bits are two flat blocks of chroma."""
+    found = [codec.encode(np.full((8, 8 * width, 3), 128, np.uint8), 50, "4:4:4") for width in range(1, 16)]
+    ending = [data for data in found if data[-3] == 0]
+    assert ending and all(codec.completed(data[:-2]) == data for data in ending)
+
+
+@pytest.mark.parametrize("behind", [b"", bytes(512), b"<html>"])
+def test_whether_a_jpeg_has_an_end_marker(behind):
+    data = odd_files.jpeg()
+    assert not codec.unended(data + behind) and codec.unended(data[:-2] + behind)
+    assert not codec.unended(b"\xff\xd8\xff" + behind)  # a header that cannot be read tells nothing
+
+
+def test_pillow_is_hushed_in_every_thread_and_only_while_one_reads():
+    before, inside, outside = list(warnings.filters), threading.Barrier(2), threading.Barrier(2)
+
+    def read() -> None:
+        with codec.reading("a"):
+            inside.wait(9)
+        outside.wait(9)
+
+    other = threading.Thread(target=read)
+    other.start()
+    with codec.reading("b"):
+        inside.wait(9)
+        assert len(warnings.filters) == len(before) + 1
+    outside.wait(9)
+    other.join()
+    assert warnings.filters == before
+
+
+def test_a_process_forked_while_another_thread_reads_is_hushed_no_longer_than_it_reads():
+    before, inside, outside = list(warnings.filters), threading.Barrier(2), threading.Barrier(2)
+
+    def read() -> None:
+        with codec.reading("a"):
+            inside.wait(9)
+            outside.wait(9)
+
+    other = threading.Thread(target=read)
+    other.start()
+    inside.wait(9)
+    child = os.fork()
+    if child == 0:
+        with codec.reading("b"):
+            pass
+        os._exit(int(warnings.filters != before))
+    outside.wait(9)
+    other.join()
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_callers_own_filters_stay_after_reading():
+    with warnings.catch_warnings():
+        with codec.reading("a"):
+            warnings.simplefilter("error", UserWarning)
+        assert warnings.filters[0][:3] == ("error", None, UserWarning)
+        assert not any("dagn-pre" in str(one) for one in warnings.filters)
+
+
+def test_sides_beyond_libjpegs_are_refused():
+    assert len(codec.encode(np.zeros((1, 65500), np.uint8), 50))
+    with pytest.raises(ImageError, match="65500 pixels a side, not 65501x1"):
+        codec.encode(np.zeros((1, 65501), np.uint8), 50)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\x89PNG", b"\xff\xd8\xff\xda", bytes(100)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import sys
 import warnings
 import zlib
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from dagn_pre import Restorer, codec, folders, images
+from dagn_pre.cli.main import main
 from dagn_pre.errors import ImageError, ImageWarning
 from dagn_pre.metadata import Metadata, orientation
 from tests.support import odd_files, photograph
@@ -74,8 +76,11 @@ def test_a_closed_pil_image_is_an_image_error(tiny, tmp_path):
     (tmp_path / "a.jpg").write_bytes(odd_files.jpeg())
     with Image.open(tmp_path / "a.jpg") as image:
         pass
-    with pytest.raises(ImageError, match=r"a\.jpg"):
+    with pytest.raises(ImageError, match=r"a\.jpg: the image is closed"):
         tiny(image)
+    with Image.open(tmp_path / "a.jpg") as image:
+        image.load()
+    assert np.array_equal(np.asarray(tiny(image)), tiny(tmp_path / "a.jpg"))
 
 
 # -- metadata refuses no picture ------------------------------------------------------------------------------------------
@@ -152,6 +157,24 @@ def framed(marker: int) -> bytes:
     return odd_files.jpeg().replace(b"\xff\xc0", bytes((0xFF, marker)), 1)
 
 
+def tiff(samples: np.ndarray, colours: int = 2, *more: tuple[int, int], planes: bool = False) -> bytes:
+    """A TIFF without compression of (H, W, C) samples, pixel by pixel or plane by plane, with further tags (number, value)."""
+    height, width, channels = samples.shape
+    parts = [samples[..., channel].tobytes() for channel in range(channels)] if planes else [samples.tobytes()]
+    data, bits = b"".join(parts), [8 * samples.itemsize] * channels
+    places = [8 + sum(map(len, parts[:index])) for index in range(len(parts))]
+    tags = [(256, [width]), (257, [height]), (258, bits), (259, [1]), (262, [colours]), (273, places), (277, [channels])]
+    tags += [(278, [height]), (279, [*map(len, parts)]), (284, [1 + planes]), *((number, [value]) for number, value in more)]
+    start = 8 + len(data)
+    behind, entries, values = start + 6 + 12 * len(tags), b"", b""
+    for number, found in sorted(tags):
+        content = struct.pack(f"<{len(found)}L", *found)
+        value = content if len(found) == 1 else struct.pack("<L", behind + len(values))
+        entries += struct.pack("<HHL", number, odd_files.LONG, len(found)) + value
+        values += b"" if len(found) == 1 else content
+    return b"II*\0" + struct.pack("<L", start) + data + struct.pack("<H", len(tags)) + entries + bytes(4) + values
+
+
 REASONS = {
     "lossless": lambda: framed(0xC3),
     "hierarchical": lambda: framed(0xC5),
@@ -170,6 +193,9 @@ REASONS = {
     "10 bits per channel": lambda: b"P6 4 4 1023\n" + bytes(96),
     "mode 'I' is refused": lambda: b"P5 4 4 4095\n" + bytes(32),
     "mode 'F' is refused": lambda: b"Pf 4 4 -1.0\n" + bytes(64),
+    "signed samples are refused; convert": lambda: tiff(photograph()[..., :1], 1, (339, 2)),
+    "mode 'F' is refused, since": lambda: tiff(photograph()[..., :1].astype(np.float32), 1, (339, 3)),
+    "a TIFF of YCbCr without compression whose pixels share": lambda: tiff(np.zeros((4, 4, 3), np.uint8), 6, (530, 0x20002)),
     "has 3 frames": odd_files.animation,
     "has 2 frames": lambda: odd_files.animation("WEBP", 2),
     "has 4 frames": lambda: odd_files.animation("PNG", 4),
@@ -180,6 +206,19 @@ REASONS = {
 def test_what_is_refused_is_refused_for_its_reason(tiny, reason):
     with pytest.raises(ImageError, match=reason):
         tiny(REASONS[reason]())
+
+
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bits_of_a_tiff_are_refused_in_planes_too(tiny, planes, channels):
+    with pytest.raises(ImageError, match="16 bits per channel"):
+        tiny(tiff(np.zeros((4, 8, channels), np.uint16), planes=planes))
+
+
+@pytest.mark.parametrize("planes", [False, True])
+def test_8_bits_of_a_tiff_are_read_in_planes_too(planes):
+    rgb = photograph()
+    assert np.array_equal(images.Pixels.of(opened(tiff(rgb, planes=planes))).rgb, rgb)
 
 
 @pytest.mark.parametrize("make, bits", [(deep_jp2, 16), (deep_heic, 12)])
@@ -242,6 +281,47 @@ def test_a_missing_end_marker_is_a_warning_or_refused(tiny, tiny_weights, tmp_pa
         assert np.array_equal(np.asarray(tiny(image)), tiny(data))
 
 
+@pytest.mark.parametrize("behind", [b"", bytes(4096), b"<html>" * 50], ids=["nothing", "zeros", "text"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_missing_end_marker_is_said_whatever_is_behind(tiny, tiny_weights, behind, progressive):
+    whole = odd_files.jpeg(progressive=progressive)
+    data = whole[:-2] + behind
+    (note,) = tiny.restore(data, name="a.jpg").notes
+    assert note == "a.jpg: has no end marker; read all the same, since nothing else is missing"
+    assert np.array_equal(tiny.restore(data).image, tiny(whole)) and tiny.plan(data, name="a.jpg").notes == (note,)
+    with pytest.raises(ImageError, match="image: has no end marker, and files are taken strictly"):
+        Restorer(tiny_weights, device="cpu", strict_files=True)(data)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_data_that_zeros_stand_for_is_missing(tiny, progressive):
+    data = odd_files.jpeg(progressive=progressive)
+    with pytest.raises(ImageError, match="damaged or cut short"):
+        tiny(data[: len(data) * 3 // 4] + bytes(100_000))
+
+
+def test_a_missing_end_marker_is_a_note_of_what_is_skipped_too(tiny_weights):
+    found = Restorer(tiny_weights, device="cpu", max_quality=10).restore(odd_files.jpeg()[:-2])
+    assert not found.restored and "no end marker" in found.notes[0]
+
+
+def test_notes_are_warnings_of_a_call_alone_at_the_callers_line(tiny):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert tiny.restore(odd_files.jpeg()[:-2]).notes
+    with pytest.warns(ImageWarning) as told:
+        tiny(odd_files.jpeg()[:-2])
+    assert [one.filename for one in told] == [__file__]
+
+
+@pytest.mark.parametrize("arguments", ["compress a.jpg b.jpg --qf 10", "inspect a.jpg", "restore a.jpg b.png"])
+def test_commands_tell_a_missing_end_marker(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jpg").write_bytes(odd_files.jpeg()[:-2])
+    with pytest.warns(ImageWarning, match=r"a\.jpg: has no end marker; read all the same"):
+        assert main(arguments.split()) == 0
+
+
 def test_whole_files_are_no_warning(tiny):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -270,13 +350,17 @@ def test_a_pngs_colour_key_is_transparent(tiny, mode, colour):
     assert tiny(data).shape == (64, 96, 3)
 
 
+@pytest.mark.parametrize("loaded", [False, True])
 @pytest.mark.parametrize("key", ["black", "white"])
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_a_gray_pngs_key_is_of_its_own_depth(bits, key):
+def test_a_gray_pngs_key_is_of_its_own_depth(bits, key, loaded):
     levels = np.arange(16, dtype=np.uint8).repeat(16).reshape(16, 16) * 17  # black to white
     white = (1 << bits) - 1
     key_chunk = (b"tRNS", (white if key == "white" else 0).to_bytes(2, "big"))
-    pixels = images.Pixels.of(opened(odd_files.gray_png(levels >> 8 - bits, bits, key_chunk)))
+    image = opened(odd_files.gray_png(levels >> 8 - bits, bits, key_chunk))
+    if loaded:
+        image.load()
+    pixels = images.Pixels.of(image)
     expected = 255 if key == "white" else 0
     assert pixels.colour == "LA" and np.array_equal(pixels.alpha == 0, pixels.rgb[..., 0] == expected)
     assert (pixels.alpha == 0).any() and (pixels.alpha == 255).any()
@@ -299,7 +383,13 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.or
 XMP_TURNED = {
     "attribute": XMP % b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>',
     "element": XMP % b"<rdf:Description><tiff:Orientation>6</tiff:Orientation></rdf:Description>",
+    "single quotes": XMP % b"<rdf:Description xmlns:tiff='http://ns.adobe.com/tiff/1.0/' tiff:Orientation='6'/>",
+    "blanks": XMP % b'<rdf:Description tiff:Orientation = " 6 "/>',
+    "element with blanks": XMP % b"<rdf:Description><tiff:Orientation >\n 6\n</tiff:Orientation></rdf:Description>",
 }
+XMP_TURNED["UTF-16"] = XMP_TURNED["attribute"].decode().encode("utf-16")
+XMP_TURNED["UTF-16, big-endian"] = XMP_TURNED["blanks"].decode().encode("utf-16-be")
+XMP_UNCLEAR = [XMP % b'<rdf:Description tiff:Orientation="%s"/>' % value for value in (b"0", b"9", b"66", b"", b"left")]
 
 
 def profiled(kind: str, data: bytes) -> bytes:
@@ -309,10 +399,23 @@ def profiled(kind: str, data: bytes) -> bytes:
 
 TURNED = {
     "JPEG, EXIF": odd_files.jpeg(exif=odd_files.exif(odd_files.TURNED)),
-    "JPEG, XMP as an attribute": odd_files.jpeg(xmp=XMP_TURNED["attribute"]),
-    "JPEG, XMP as an element": odd_files.jpeg(xmp=XMP_TURNED["element"]),
+    "JPEG, EXIF as a byte": odd_files.jpeg(exif=odd_files.exif((0x0112, 1, 1, b"\6"))),
+    "JPEG, EXIF as text": odd_files.jpeg(exif=odd_files.exif((0x0112, odd_files.ASCII, 2, b"6\0"))),
+    "JPEG, EXIF as a long": odd_files.jpeg(exif=odd_files.exif((0x0112, odd_files.LONG, 1, b"\6\0\0\0"))),
+    "JPEG, EXIF that is none before XMP": odd_files.jpeg(
+        exif=odd_files.exif((0x0112, odd_files.SHORT, 1, b"\0\0")), xmp=XMP_TURNED["attribute"]
+    ),
+    **{f"JPEG, XMP, {kind}": odd_files.jpeg(xmp=packet) for kind, packet in XMP_TURNED.items()},
+    **{f"WebP, XMP, {kind}": odd_files.saved(PICTURE, "WEBP", xmp=packet) for kind, packet in XMP_TURNED.items()},
+    **{f"TIFF, XMP, {kind}": odd_files.saved(PICTURE, "TIFF", tiffinfo={700: packet}) for kind, packet in XMP_TURNED.items()},
+    **{
+        f"TIFF, XMP and tag, {kind}": odd_files.saved(PICTURE, "TIFF", tiffinfo={700: packet, 0x0112: 6})
+        for kind, packet in XMP_TURNED.items()
+    },
     "PNG, EXIF": odd_files.saved(Image.fromarray(photograph()), "PNG", exif=odd_files.exif(odd_files.TURNED)),
     "PNG, profile": profiled("exif", odd_files.exif(odd_files.TURNED)),
+    "PNG, profile of a JPEG's segment": profiled("APP1", odd_files.exif(odd_files.TURNED)),
+    "PNG, profile of XMP": profiled("xmp", XMP_TURNED["single quotes"]),
     "PNG, XMP": odd_files.png(
         Image.fromarray(photograph()), (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP_TURNED["attribute"])
     ),
@@ -341,6 +444,14 @@ def test_every_orientation_turns_arrays_and_written_files_once(tiny, tmp_path, k
 def test_orientations_that_there_are_not_turn_nothing(value):
     data = odd_files.jpeg(exif=odd_files.exif((0x0112, odd_files.SHORT, 1, bytes([value, 0]))))
     assert orientation(opened(data)) == 1
+
+
+@pytest.mark.parametrize("packet", XMP_UNCLEAR)
+@pytest.mark.parametrize("exif", [b"", odd_files.exif((0x0112, odd_files.SHORT, 1, b"\x09\0"))], ids=["XMP", "both"])
+def test_orientations_that_make_no_sense_stay_as_they_are(exif, packet):
+    image = opened(odd_files.jpeg(exif=exif, xmp=packet))
+    metadata = Metadata.of(image)
+    assert orientation(image) == 1 and metadata.upright() == metadata
 
 
 @pytest.mark.parametrize("value", range(1, 9))
@@ -378,6 +489,15 @@ def test_an_array_from_opencv_is_what_the_file_is(tiny, tmp_path, subsampling, h
     path.write_bytes(codec.encode(photograph(height, width), 20, subsampling))
     array = cv2.imread(str(path))
     assert np.array_equal(tiny(array, channel_order="bgr")[..., ::-1], tiny(path))
+
+
+# -- writing --------------------------------------------------------------------------------------------------------------
+
+
+def test_sides_beyond_a_jpegs_are_an_image_error_that_names_the_file(tmp_path):
+    with pytest.raises(ImageError, match=r"a\.jpg: a JPEG holds 65500 pixels a side, not 65501x1; choose another format"):
+        images.encode(Image.new("L", (65501, 1)), "a.jpg")
+    assert images.encode(Image.new("L", (65501, 1)), "a.png")
 
 
 # -- folders --------------------------------------------------------------------------------------------------------------

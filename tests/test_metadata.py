@@ -152,6 +152,59 @@ def test_unreadable_exif_is_left_out_and_named(tmp_path, kind):
     assert lost == (() if kind in ("nothing", "no directory", "byte orders mixed") else ("EXIF",))
 
 
+TEXTS = {"UTF-8": "Jörg Müller © 日本".encode(), "Latin-1": "Jörg Müller ©".encode("latin-1"), "ASCII": b"someone"}
+
+
+def with_texts(text: bytes, *more: tuple[int, int, bytes]) -> bytes:
+    """EXIF with that text as description, artist and copyright, and as an offset of time in its own directory."""
+    text += b"\0"
+    directory, inner = 10 + 12 * 4 + 4, 2 + 12 * (1 + len(more)) + 4
+    place = directory + inner
+    entries = b"".join(struct.pack("<HHLL", tag, 2, len(text), place) for tag in (0x010E, 0x013B, 0x8298))
+    entries += struct.pack("<HHLL", 0x8769, 4, 1, directory)
+    entries = b"II*\0" + struct.pack("<LH", 8, 4) + entries + bytes(4)
+    own = struct.pack("<HHLL", 0x9010, 2, len(text), place)
+    own += b"".join(struct.pack("<HHLL", tag, kind, len(value), place + len(text)) for tag, kind, value in more)
+    own = struct.pack("<H", 1 + len(more)) + own + bytes(4)
+    return b"Exif\0\0" + entries + own + text + b"".join(value for *_, value in more)
+
+
+@pytest.mark.parametrize("target", ["png", "jpg", "webp", "tiff"])
+@pytest.mark.parametrize("kind", TEXTS)
+def test_text_of_exif_keeps_its_bytes(tmp_path, kind, target):
+    text = TEXTS[kind]
+    first, lost = written(Metadata(exif=with_texts(text)), tmp_path / f"a.{target}")
+    tiff, more = written(Metadata.of(first), tmp_path / "b.tiff")  # from a TIFF, too
+    for image in (first, tiff, written(Metadata.of(tiff), tmp_path / "c.png")[0]):
+        found = image.getexif()
+        texts = [*(found[tag] for tag in (0x010E, 0x013B, 0x8298)), found.get_ifd(0x8769)[0x9010]]
+        assert [one.encode("latin-1") for one in texts] == [text] * 4  # as Pillow reads bytes
+    assert not lost and not more
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_text_of_exif_that_is_too_long_keeps_its_bytes(tmp_path, kind):
+    image, lost = written(Metadata(exif=with_texts(TEXTS[kind], (0x927C, 7, bytes(LONG)))), tmp_path / "a.jpg")
+    found = image.getexif()
+    assert lost == ("part of EXIF",) and 0x927C not in found.get_ifd(0x8769)
+    assert {found[0x013B], found[0x8298], found.get_ifd(0x8769)[0x9010]} == {TEXTS[kind].decode("latin-1")}
+
+
+@pytest.mark.parametrize("tags", [{0x0112: 1}, {0x0112: 1, 0x011A: 300.0, 0x011B: 300.0, 0x0128: 2}, {}])
+def test_exif_that_says_nothing_is_no_loss_in_a_tiff(tmp_path, tags):
+    made = Image.Exif()
+    made.update(tags)
+    _, lost = written(Metadata.of(opened(odd_files.saved(PICTURE, "PNG", exif=made.tobytes()))), tmp_path / "a.tiff")
+    assert lost == ()
+
+
+@pytest.mark.parametrize("tags", [{0x0112: 6}, {0xC4A5: b"PrintIM"}])
+def test_exif_that_has_no_place_in_a_tiff_is_named(tmp_path, tags):
+    made = Image.Exif()
+    made.update(tags)
+    assert written(Metadata(exif=made.tobytes()), tmp_path / "a.tiff")[1] == ("EXIF",)
+
+
 LONG = 70_000
 TOO_LONG = {
     "EXIF": Metadata(exif=odd_files.exif((0x9286, 7, LONG, struct.pack("<L", 40))) + bytes(LONG)),
@@ -211,6 +264,26 @@ def test_a_resolution_that_no_one_told_is_none(make):
     assert Metadata.of(opened(make())).dpi is None
 
 
+@pytest.mark.parametrize("dpi", [0.001, 0.01, 0.4, 1, 299.7, 65535, 65536, 101_600, 5e7, 2e9, 1e13])
+@pytest.mark.parametrize("target", ["png", "jpg", "tiff", "bmp"])
+def test_a_resolution_is_kept_or_named(tmp_path, target, dpi):
+    image, lost = written(Metadata(dpi=(dpi, dpi)), tmp_path / f"a.{target}")
+    found = Metadata.of(image).dpi
+    if lost:
+        usual = (pytest.approx(96, abs=0.1),) * 2 if target == "bmp" else None  # Pillow writes one into every BMP
+        assert lost == ("resolution",) and found == usual and not (1 <= dpi <= 65535)
+    else:
+        assert found == pytest.approx((dpi, dpi), rel=1e-6, abs=0.5 if target == "jpg" else 0.013)
+
+
+def test_a_resolution_beyond_jfif_is_kept_by_exif(tmp_path):
+    made = Image.Exif()
+    made.update({0x011A: 101_600.0, 0x011B: 101_600.0, 0x0128: 2})
+    metadata = Metadata.of(opened(odd_files.saved(PICTURE, "PNG", exif=made.tobytes())))
+    image, lost = written(metadata, tmp_path / "a.jpg")
+    assert Metadata.of(image).dpi == metadata.dpi == (101_600, 101_600) and lost == ()
+
+
 ASPECTS = {
     "JFIF": lambda: bytes.fromhex("ffd8ffe000104a46494600010100000200010000") + odd_files.jpeg()[20:],
     "PNG": lambda: odd_files.png(PICTURE, (b"pHYs", struct.pack(">LLB", 2, 1, 0))),
@@ -241,6 +314,23 @@ def test_comments_are_kept(tmp_path, comment):
     png, lost = written(metadata, tmp_path / "a.png")
     if b"\0" not in comment:
         assert png.text["Comment"] == ("grün" if b"gr" in comment else comment.decode()) and not lost
+
+
+@pytest.mark.parametrize("comment", ["grün".encode(), "grün".encode("latin-1"), "日本語".encode()])
+def test_comments_are_utf_8_in_a_tiff(tmp_path, comment):
+    image, lost = written(Metadata(comments=(comment, b"second")), tmp_path / "a.tiff")
+    text = "日本語" if comment == "日本語".encode() else "grün"
+    assert image.tag_v2[270].encode("latin-1").decode() == f"{text}\nsecond" and lost == ()
+
+
+@pytest.mark.parametrize("key", [b"Comment", b"comment"])
+@pytest.mark.parametrize("target", ["png", "jpg"])
+def test_a_pngs_comment_is_written_once(tmp_path, target, key):
+    source = opened(odd_files.png(PICTURE, (b"tEXt", key + b"\0a comment"), (b"tEXt", b"Title\0a title")))
+    image, lost = written(Metadata.of(source), tmp_path / f"a.{target}")
+    assert Metadata.of(source).comments == Metadata.of(image).comments == (b"a comment",)
+    assert getattr(image, "text", {}) in ({}, {"Comment": "a comment", "Title": "a title"})
+    assert lost == (() if target == "png" else ("text (Title)",))
 
 
 def test_several_comments_and_a_gifs(tmp_path):
@@ -283,15 +373,20 @@ def test_colours_by_code_points_are_kept_in_a_png_and_named_elsewhere(tmp_path):
 
 
 def profile(space: bytes) -> bytes:
-    return PROFILE[:16] + space + PROFILE[20:]
+    return PROFILE[:16] + space + PROFILE[20:36] + b"acsp" + PROFILE[40:]
 
 
 @pytest.mark.parametrize("target", ["png", "jpg", "tiff", "webp"])
-@pytest.mark.parametrize("mode, space", [("RGB", b"GRAY"), ("RGB", b"CMYK"), ("RGB", b"Lab "), ("L", b"GRAY"), ("L", b"RGB ")])
+@pytest.mark.parametrize("mode, space", [
+    ("RGB", b"GRAY"), ("RGB", b"CMYK"), ("RGB", b"Lab "), ("RGB", b"6CLR"), ("RGB", b"RGB "), ("L", b"GRAY"), ("L", b"RGB "),
+    ("LA", b"RGB "), ("RGBA", b"RGB "), ("RGBA", b"GRAY"),
+])  # fmt: skip
 def test_a_profile_goes_with_its_colours_alone(tmp_path, target, mode, space):
-    source = opened(odd_files.saved(PICTURE.convert(mode), "JPEG", icc_profile=profile(space)))
+    if target == "jpg" and mode.endswith("A"):
+        return  # JPEG has no alpha
+    source = opened(odd_files.saved(PICTURE.convert(mode), "PNG", icc_profile=profile(space)))
     image, lost = written(Metadata.of(source), tmp_path / f"a.{target}", PICTURE.convert(mode))
-    fits = space == b"RGB " or (space == b"GRAY" and mode == "L" and target != "webp")  # whose pictures are in colour
+    fits = space == (b"GRAY" if mode.startswith("L") and target != "webp" else b"RGB ")  # whose pictures are in colour
     assert (image.info.get("icc_profile") == profile(space)) == fits
     assert lost == (() if fits else ("ICC profile of other colours",))
 
@@ -458,10 +553,17 @@ UNMARKABLE = {"no RDF": b"<x/>", "noise": b"\xff\xfe<\0", "too long": XMP.replac
 def test_marks_beside_any_xmp(tmp_path, kind, suffix):
     image, lost = written(Metadata(xmp={**MARKABLE, **UNMARKABLE}[kind]), tmp_path / f"a.{suffix}", mark=True)
     assert image.size == PICTURE.size and is_marked(image, images.Pixels.of(image).rgb)
-    assert ("part of XMP" in lost) == (kind in UNMARKABLE and (kind != "too long" or suffix == "jpg"))
+    assert ("XMP" in lost) == (kind in UNMARKABLE and (kind != "too long" or suffix == "jpg"))
     if kind in ("usual", "UTF-16", "other prefix", "no prefix", "in a packet"):
         assert b"image/jpeg" in (image.info.get("xmp") or image.info["XML:com.adobe.xmp"].encode())
         ElementTree.fromstring(MARK_OF_PACKET.sub(b"", image.info["xmp"]))
+
+
+@pytest.mark.parametrize("mark", [False, True])
+def test_xmp_that_goes_as_a_whole_is_not_named_as_a_part(tmp_path, mark):
+    _, lost = written(Metadata(xmp=UNMARKABLE["too long"]), tmp_path / "a.jpg", mark=mark)
+    assert lost == (("XMP",) if mark else ())
+    assert written(Metadata(xmp=UNMARKABLE["no RDF"]), tmp_path / "a.png", mark=True)[1] == ("XMP",)
 
 
 MARK_OF_PACKET = re.compile(rb"<\?xpacket[^>]*>")

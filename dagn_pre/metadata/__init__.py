@@ -21,21 +21,18 @@ to other pixels counts for nothing. BMP has no place for it.
 from __future__ import annotations
 
 import io
-import re
-import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import Image
 
-from dagn_pre.metadata.exif import turned
+from dagn_pre import codec
+from dagn_pre.metadata import exif, xmp
 from dagn_pre.metadata.marks import digest, is_marked
-from dagn_pre.metadata.reading import IPTC_RESOURCE, NAMES, OTHER_PROFILE, READERS, orientation, read_more, unread
-from dagn_pre.metadata.writing import joined, save_options, ways_of
+from dagn_pre.metadata.reading import IPTC_RESOURCE, NAMES, OTHER_PROFILE, READERS, left_turned, orientation, read_more, unread
+from dagn_pre.metadata.writing import LESS, joined, save_options, ways_of
 
-__all__ = ["Metadata", "digest", "is_marked", "orientation", "read_more"]
-
-ORIENTATION_IN_XMP = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>)\s*)[0-9]""")
+__all__ = ["Metadata", "digest", "is_marked", "left_turned", "orientation", "read_more"]
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,7 @@ class Metadata:
         found, lost = {}, ["metadata"] if getattr(image, "bare", False) else []
         for name, read in READERS.items():
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
+                with codec.hushed():
                     value = read(image)
             except Exception:  # whatever a parser stumbles over
                 lost.append(NAMES[name])
@@ -90,8 +86,7 @@ class Metadata:
 
     def upright(self) -> Metadata:
         """That of the same picture once its pixels are turned upright."""
-        exif, xmp = self.exif and turned(self.exif), self.xmp and ORIENTATION_IN_XMP.sub(rb"\g<1>1", self.xmp)
-        return replace(self, exif=exif, xmp=xmp)
+        return replace(self, exif=self.exif and exif.turned(self.exif), xmp=self.xmp and xmp.turned(self.xmp))
 
     def info(self) -> dict[str | tuple[int, int], Any]:
         """Entries of ``PIL.Image.Image.info``, by the names that Pillow gives them; a PNG's text is left out."""
@@ -106,8 +101,7 @@ class Metadata:
         """
         accepted: dict[str, Any] = {}
         lost = list(self.lost)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is lost is named
+        with codec.hushed():  # what is lost is named
             for name, ways in ways_of(self, format, mode):
                 for number, way in enumerate(ways):
                     try:
@@ -117,7 +111,7 @@ class Metadata:
                         continue
                     accepted = wanted
                     if number:
-                        lost.append(f"part of {name}")
+                        lost.append(LESS[name])
                     break
                 else:
                     lost.append(name)

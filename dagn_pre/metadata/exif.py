@@ -7,6 +7,8 @@ from typing import Any
 
 from PIL import Image
 
+from dagn_pre import codec
+
 DESCRIPTION, ORIENTATION, XMP, IPTC, EXIF_IFD, GPS_IFD = 0x010E, 0x0112, 700, 33723, 0x8769, 0x8825  # tags of TIFF and EXIF
 SAMPLES, ACROSS, DOWN, UNIT, PHOTOSHOP, PROFILE_TAG = 0x0115, 0x011A, 0x011B, 0x0128, 34377, 34675
 # Those that describe the picture, and not how a TIFF's bytes lie: maker, model, software, date, artist, rights, ratings, ...
@@ -22,8 +24,37 @@ def loaded(exif: bytes) -> Image.Exif:
     return loaded
 
 
+class Text(str):
+    """Of an ASCII tag, as Pillow reads it: each character is a byte of the file, often of UTF-8. It is written as those bytes,
+    where Pillow would have question marks."""
+
+    def encode(self, encoding: str = "latin-1", errors: str = "strict") -> bytes:
+        return super().encode("latin-1")
+
+    @classmethod
+    def of(cls, value: Any) -> Any:
+        """A tag's value, with its text so."""
+        if isinstance(value, tuple):
+            return tuple(map(cls.of, value))
+        return cls(value) if isinstance(value, str) else value
+
+
+def orientation(exif: bytes) -> int | None:
+    """1..8, whatever type it is written as; None where EXIF says nothing that makes sense. Never raises."""
+    try:
+        with codec.hushed():
+            found = loaded(exif).get(ORIENTATION)
+    except Exception:  # whatever a parser stumbles over
+        return None
+    if isinstance(found, (bytes, str)) and len(found) == 1:
+        found = int(found) if isinstance(found, str) and found.isdecimal() else found[0]
+    return int(found) if found is not None and found in range(1, 9) else None
+
+
 def turned(exif: bytes) -> bytes:
-    """EXIF whose orientation, where it has one, is 1, and otherwise the same bytes."""
+    """EXIF whose orientation, where :func:`orientation` finds one, is 1, and otherwise the same bytes."""
+    if orientation(exif) is None:
+        return exif
     data, start = bytearray(exif), 6
     order = "<" if data[start : start + 2] == b"II" else ">"
     try:
@@ -37,20 +68,26 @@ def turned(exif: bytes) -> bytes:
     return bytes(data)
 
 
-def descriptive(exif: Image.Exif, largest: int | None = None, keep_orientation: bool = False) -> bytes | None:
-    """EXIF written anew with those tags that may go into another file and can be written; None if there are none.
+def descriptive(exif: Image.Exif, largest: int | None = None, keep_orientation: bool = False) -> dict[int, Any]:
+    """Those tags that may go into another file and can be written, the directories of EXIF and GPS as dictionaries.
 
     ``largest``: of a tag, in bytes.
     """
-    kept = Image.Exif()
     wanted = DESCRIPTIVE | ({ORIENTATION} if keep_orientation else set())
-    kept.update({tag: exif[tag] for tag in wanted & set(exif) if _fits({tag: exif[tag]}, largest)})
+    kept = {tag: Text.of(exif[tag]) for tag in wanted & set(exif) if _fits({tag: exif[tag]}, largest)}
     for directory in (EXIF_IFD, GPS_IFD):
         tags = {tag: value for tag, value in exif.get_ifd(directory).items() if tag != INTEROPERABILITY}
-        fitting = {tag: value for tag, value in tags.items() if _fits({directory: {tag: value}}, largest)}
+        fitting = {tag: Text.of(value) for tag, value in tags.items() if _fits({directory: {tag: value}}, largest)}
         if fitting:
             kept[directory] = fitting
-    return kept.tobytes() if len(kept) else None
+    return kept
+
+
+def packed(tags: dict[int, Any]) -> bytes | None:
+    """EXIF of these tags; None if there are none."""
+    made = Image.Exif()
+    made.update(tags)
+    return made.tobytes() if tags else None
 
 
 def _fits(tags: dict[int, Any], largest: int | None) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import struct
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +13,7 @@ from PIL import Image, TiffImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 
 from dagn_pre import chunks, codec
+from dagn_pre.metadata import exif, xmp
 from dagn_pre.metadata.exif import (
     ACROSS,
     DESCRIPTIVE,
@@ -26,11 +27,13 @@ from dagn_pre.metadata.exif import (
     SAMPLES,
     XMP,
     descriptive,
+    packed,
     resolution,
 )
 from dagn_pre.metadata.marks import MARK, PACKET
 
 IPTC_RESOURCE = 0x0404  # where Photoshop, and everyone since, puts IPTC in a JPEG
+COMMENTS = ("Comment", "comment")  # keys of PNG texts
 PROFILE = "Raw profile type "  # of PNG texts, as ImageMagick writes binary metadata: a name, a length, hexadecimal digits
 # What an APPn segment begins with that is read here, or is no metadata.
 KNOWN_SEGMENTS = (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"MPF\0") + (
@@ -38,25 +41,32 @@ KNOWN_SEGMENTS = (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 
 
 def orientation(image: Image.Image) -> int:
-    """1..8, as EXIF, a PNG's profile or XMP say; 1 is upright, and taken where they make no sense. Never raises.
+    """1..8, as EXIF, a PNG's profile or XMP say, the first of them that makes sense; 1 is upright. Never raises.
 
-    Decoders of TIFF and HEIC turn the pixels themselves: theirs are upright.
+    Decoders of TIFF and HEIC turn the pixels themselves: theirs are upright, but for what :func:`left_turned` found.
     """
     if image.format in ("TIFF", "HEIF"):
-        return 1
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = image.getexif().get(ORIENTATION, 1)
-    except Exception:
-        return 1
-    return int(found) if found in range(2, 9) else 1
+        return getattr(image, "left_turned", 1)
+    for read, of in ((_exif, exif.orientation), (_xmp, xmp.orientation)):
+        with contextlib.suppress(Exception), codec.hushed():  # whatever a parser stumbles over
+            if (data := read(image)) and (found := of(data)):
+                return found
+    return 1
+
+
+def left_turned(image: Image.Image) -> None:
+    """Keep the orientation that a TIFF's XMP says in a form which its decoder passes over: once it is decoded, no one can tell
+    whether it has been turned."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
+        with contextlib.suppress(Exception), codec.hushed():
+            if ORIENTATION not in image.getexif() and (packet := _xmp(image)) and (found := xmp.orientation(packet)):
+                image.left_turned = found  # type: ignore[attr-defined]  # an image of Pillow takes any attribute
 
 
 def _exif(image: Image.Image) -> bytes | None:
     data = image.info.get("exif") or _profile(image, "exif") or _profile(image, "APP1")
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return descriptive(image.getexif())
+        return packed(descriptive(image.getexif()))
     if not data or data.startswith(b"http"):  # APP1 may hold XMP
         return None
     while data.startswith(b"Exif\0\0"):
@@ -85,8 +95,9 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
 
 
 def _comments(image: Image.Image) -> tuple[bytes, ...]:
-    several = [data for name, data in getattr(image, "applist", ()) if name == "COM"]
-    found = several or [image.info.get("comment") or getattr(image, "text", {}).get("Comment")]
+    found = [data for name, data in getattr(image, "applist", ()) if name == "COM"]
+    text = getattr(image, "text", {})
+    found = found or [text[key] for key in COMMENTS if key in text] or [image.info.get("comment")]
     return tuple(one.encode() if isinstance(one, str) else one for one in found if one)
 
 
@@ -118,7 +129,7 @@ def _resources(image: TiffImagePlugin.TiffImageFile) -> dict[int, bytes]:
 
 
 def _text(image: Image.Image) -> dict[str, str]:
-    read_elsewhere = {"Comment", "XML:com.adobe.xmp", *(PROFILE + kind for kind in ("exif", "APP1", "xmp", "iptc"))}
+    read_elsewhere = {*COMMENTS, "XML:com.adobe.xmp", *(PROFILE + kind for kind in ("exif", "APP1", "xmp", "iptc"))}
     return {key: value for key, value in getattr(image, "text", {}).items() if key not in read_elsewhere}
 
 
@@ -147,8 +158,8 @@ def _chunks(image: Image.Image) -> list[tuple[bytes, bytes]]:
 
 def _profile(image: Image.Image, kind: str) -> bytes | None:
     """What a PNG's text holds in hexadecimal digits."""
-    found = getattr(image, "text", {}).get(PROFILE + kind)
-    return bytes.fromhex("".join(found.split("\n")[3:])) if found else None
+    found = image.info.get(PROFILE + kind)  # ``text`` would decode the pixels first
+    return bytes.fromhex("".join(found.split("\n")[3:])) if isinstance(found, str) else None
 
 
 def _aspect(image: Image.Image) -> tuple[float, float] | None:
@@ -190,7 +201,6 @@ UUIDS = {  # of boxes in JPEG 2000
     bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03"): "GeoTIFF tags",
 }
 AFTER = "data behind the picture"  # such as a phone's short film
-OTHER_SPACES = {b"XYZ ", b"Lab ", b"Luv ", b"YCbr", b"Yxy ", b"GRAY", b"HSV ", b"HLS ", b"CMYK", b"CMY "}  # of ICC profiles
 OTHER_PROFILE = "ICC profile of other colours"
 
 
@@ -200,6 +210,7 @@ def read_more(image: Image.Image, data: bytes) -> None:
     PNG, JPEG and TIFF keep their bytes as ``encoded``, since what they lack costs time to find.
     """
     image.encoded = data  # type: ignore[attr-defined]  # an image of Pillow takes any attribute
+    left_turned(image)
     if image.format == "GIF":
         _, _, packet = data.partition(b"!\xff\x0bXMP DataXMP")
         if packet:

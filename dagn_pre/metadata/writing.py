@@ -9,17 +9,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from dagn_pre import codec
-from dagn_pre.metadata.exif import ACROSS, DESCRIPTION, DOWN, IPTC, LARGE, UNIT, XMP, descriptive, loaded, resolution
+from dagn_pre.metadata.exif import (
+    ACROSS,
+    DESCRIPTION,
+    DOWN,
+    IPTC,
+    LARGE,
+    ORIENTATION,
+    UNIT,
+    XMP,
+    Text,
+    descriptive,
+    loaded,
+    packed,
+    resolution,
+)
 from dagn_pre.metadata.marks import PACKET, marked
-from dagn_pre.metadata.reading import IPTC_RESOURCE, OTHER_PROFILE, OTHER_SPACES, PROFILE
+from dagn_pre.metadata.reading import IPTC_RESOURCE, OTHER_PROFILE, PROFILE
 
 if TYPE_CHECKING:
     from dagn_pre.metadata import Metadata
 
 GAMMA = 0.45455  # the usual one
 CORNERS = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # of sRGB: the white point, and red, green and blue
+
+LESS = {"EXIF": "part of EXIF", "XMP": "XMP"}  # what the second way of writing it loses
+# How small the steps of a resolution are, in dots per inch, and how many there may be.
+RESOLUTIONS = {"JPEG": (1, 0xFFFF), "PNG": (0.0254, 2**31 - 1), "BMP": (0.0254, 2**31 - 1), "TIFF": (2**-31, 2**62)}
 
 Way = Callable[[], dict[str, Any]]
 
@@ -28,9 +47,9 @@ def ways_of(metadata: Metadata, format: str, mode: str) -> Iterator[tuple[str, l
     """Each part that there is, with the ways to write it, the best first; none where the format has no place for it."""
     exif, xmp, iptc, comments = metadata.exif, metadata.xmp, metadata.iptc, metadata.comments
     if exif and format == "TIFF":
-        yield "EXIF", [lambda: {"exif": descriptive(loaded(exif))}]
+        yield "EXIF", [functools.partial(_as_tags, exif)]
     elif exif:
-        whole, small = lambda: {"exif": exif}, lambda: {"exif": descriptive(loaded(exif), LARGE, keep_orientation=True)}
+        whole, small = lambda: {"exif": exif}, lambda: {"exif": packed(descriptive(loaded(exif), LARGE, keep_orientation=True))}
         yield "EXIF", [whole, small] if format != "BMP" else []
     if xmp or (metadata.mark and format != "BMP"):
         packet_places: dict[str, Callable[[bytes], dict[str, Any]]] = {
@@ -42,13 +61,16 @@ def ways_of(metadata: Metadata, format: str, mode: str) -> Iterator[tuple[str, l
         place, mark = packet_places.get(format), metadata.mark
         packets = [xmp or PACKET, PACKET] if mark else [xmp or PACKET]
         yield "XMP", [functools.partial(_placed, place, packet, mark) for packet in packets] if place else []
-    grey = mode in ("L", "LA") and format != "WEBP"  # which is written in colour
-    if metadata.icc_profile and metadata.icc_profile[16:20] in OTHER_SPACES - ({b"GRAY"} if grey else set()):
+    profile = metadata.icc_profile or b""
+    space = b"GRAY" if mode in ("L", "LA") and format != "WEBP" else b"RGB "  # WebP is written in colour
+    if profile[36:40] == b"acsp" and profile[16:20] != space:
         yield OTHER_PROFILE, []
-    elif metadata.icc_profile:
-        yield "ICC profile", [lambda: {"icc_profile": metadata.icc_profile}] if format != "BMP" else []
-    if metadata.dpi and not (format == "WEBP" and exif and resolution(loaded(exif))):
-        yield "resolution", [lambda: {"dpi": metadata.dpi}] if format != "WEBP" else []
+    elif profile:
+        yield "ICC profile", [lambda: {"icc_profile": profile}] if format != "BMP" else []
+    if metadata.dpi:
+        holds = _holds(format, metadata.dpi)
+        if holds or not (format in ("JPEG", "WEBP") and exif and resolution(loaded(exif))):
+            yield "resolution", [lambda: {"dpi": metadata.dpi}] if holds else []
     if metadata.aspect and not metadata.dpi:
         across, down = metadata.aspect
         yield "aspect of pixels", [lambda: {"tags": {ACROSS: across, DOWN: down, UNIT: 1}}] if format == "TIFF" else []
@@ -56,7 +78,7 @@ def ways_of(metadata: Metadata, format: str, mode: str) -> Iterator[tuple[str, l
         comment_places: dict[str, Way] = {
             "PNG": lambda: {"chunks": _text_chunk("Comment", "\n".join(map(_decoded, comments)))},
             "JPEG": lambda: {"extra": b"".join(_segment(codec.COM, comment) for comment in comments)},
-            "TIFF": lambda: {"tags": {DESCRIPTION: "\n".join(map(_decoded, comments))}},
+            "TIFF": lambda: {"tags": {DESCRIPTION: Text("\n".join(map(_decoded, comments)).encode().decode("latin-1"))}},
         }
         described = format == "TIFF" and exif and DESCRIPTION in loaded(exif)
         yield "comments", [comment_places[format]] if format in comment_places and not described else []
@@ -76,6 +98,21 @@ def ways_of(metadata: Metadata, format: str, mode: str) -> Iterator[tuple[str, l
             yield name, [functools.partial(dict, chunks=[(key.encode(), data)])]
         elif not _usual(key, data):
             yield name, []
+
+
+def _as_tags(exif: bytes) -> dict[str, Any]:
+    """EXIF in a TIFF; raises ValueError where it has no tag that one takes, but some that say something."""
+    found = loaded(exif)
+    tags = descriptive(found)
+    if not tags and (set(found) - {ORIENTATION, ACROSS, DOWN, UNIT} or found.get(ORIENTATION, 1) != 1):
+        raise ValueError("EXIF without tags for a TIFF")
+    return {"tags": tags}
+
+
+def _holds(format: str, dpi: tuple[float, float]) -> bool:
+    """Whether a format has a place for a resolution, and numbers as large and as small."""
+    step, largest = RESOLUTIONS.get(format, (1, 0))
+    return all(1 <= round(one / step) <= largest for one in dpi)
 
 
 def _usual(key: str, data: bytes) -> bool:
@@ -110,10 +147,8 @@ def save_options(parts: dict[str, Any]) -> dict[str, Any]:
         for chunk in chunks:
             options["pnginfo"].add(*chunk)
     if tags := options.pop("tags", None):
-        exif = loaded(options.get("exif", b""))
-        for tag, value in tags.items():
-            exif[tag] = value
-        options["exif"] = exif
+        options["tiffinfo"] = ImageFileDirectory_v2()
+        options["tiffinfo"].update(tags)
     return options
 
 
