@@ -2,7 +2,7 @@
 
 An entry is one file, ``<first two digits>/<key>.<kind>``. The key is a SHA-256 of all that decides the content
 (:func:`digest`), so an entry never grows stale: other weights, options or pixels have another key. Kinds: "jpg", the bytes
-of a JPEG; "png", restored pixels; "untouched", no bytes: restoring leaves these pixels as they are. Each file ends with a
+of a JPEG; "png", restored pixels; "untouched", why restoring leaves these pixels as they are. Each file ends with a
 checksum of 32 bytes, which image viewers ignore.
 
 A plain folder instead of the ``diskcache`` package: SQLite's write-ahead log does not work on network file systems, where
@@ -32,7 +32,7 @@ from PIL import Image
 from dagn_pre.errors import UsageError
 from dagn_pre.files import write_atomic
 
-FORMAT = 1  # part of every key; raise it when an entry's meaning changes
+FORMAT = 2  # part of every key; raise it when an entry's meaning changes
 KINDS = ("jpg", "png", "untouched")
 TAG = "CACHEDIR.TAG"  # the convention by which backup tools know caches, see bford.info/cachedir
 TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of images made by dagn-pre.\n"
@@ -62,7 +62,7 @@ def parse_size(size: int | str) -> int:
     found = 0
     if isinstance(size, int) and not isinstance(size, bool):
         found = size
-    elif isinstance(size, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B)\s*", size.upper())):
+    elif isinstance(size, str) and (match := re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]+)?)\s*([KMGT]?B)\s*", size.upper())):
         found = int(float(match[1]) * UNITS[match[2]])
     if found < 1:
         raise UsageError(f'a cache\'s size must be a number of bytes, or one like "10GB" or "500 MB", not {size!r}')
@@ -334,4 +334,6 @@ def _read_usage(folder: Path) -> dict:
         found = json.loads((folder / USAGE).read_bytes()[:USAGE_LENGTH])
     except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) and all(isinstance(found.get(key), int) for key in ("bytes", "bound")) else {}
+    if not isinstance(found, dict) or any(type(found.get(key)) is not int for key in ("bytes", "bound")):
+        return {}
+    return found if found["bytes"] >= 0 and found["bound"] >= 1 else {}

@@ -7,6 +7,7 @@ of a weights file and kept on disk (:func:`folder`), since making them takes sec
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import importlib.util
@@ -16,7 +17,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -134,12 +135,28 @@ def make(engine: str, model: RestorationModel, name: str, fingerprint: str, dtyp
     if engine == "torch":
         return model
     try:
-        return Compiled(engine, model, fingerprint, dtype)
+        with making():
+            return Compiled(engine, model, fingerprint, dtype)
     except UsageError as error:
         if strict:
             raise UsageError(f"engine {engine!r} cannot run {name!r}: {error}") from error
         _log.warning("engine %r cannot run %r (%s); torch does", engine, name, error)
         return model
+
+
+@contextlib.contextmanager
+def making() -> Iterator[None]:
+    """Whatever copying, tracing or compiling a model raises becomes a UsageError with the reason; a full disk does not."""
+    try:
+        yield
+    except (UsageError, OSError, MemoryError):
+        raise
+    except Exception as error:  # somebody else's code: anything may be wrong with it
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # exporters wrap it in advice of many lines
+            cause = cause.__cause__
+        reason = next(iter(str(cause).splitlines()), "")
+        raise UsageError(f"making the graph raises {type(cause).__name__}: {reason}") from error
 
 
 def folder() -> Path:

@@ -28,6 +28,8 @@ FLAT_PLACE = 0.4  # a share of its pixels that equal their neighbours: an exactl
 SIGNIFICANCE = 2.0  # as a power of ten: how improbable the votes must be by chance
 MAJORITY = 0.6  # of the votes on one grid, or else
 LATTICE = 14.0  # how strongly that grid's coefficients must lie on multiples of steps, in standard deviations
+ONE_SIDED = 0.6  # by how much one sign may outweigh the other, of 1: cells that are drawn alike come to 1
+ENOUGH_SIGNS, ENOUGH_FREQUENCIES = 20, 3  # coefficients of a frequency, and such frequencies, for that to tell
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 ROWS_COLUMNS: Any = (-2, -1)  # an axis that NumPy's types do not know
@@ -79,9 +81,12 @@ def of(rgb: np.ndarray) -> Evidence:
         return Evidence(False, "no 8x8 grid in the pixels")
     top, left = divmod(grid, 8)
     blocks = patches[voted][:, top : top + 8, left : left + 8] @ LUMA
-    low = np.abs((blocks.reshape(-1, 64) @ BLOCK_DCT)[:, LOW])
+    signed = (blocks.reshape(-1, 64) @ BLOCK_DCT)[:, LOW]
+    low = np.abs(signed)
     if count < MAJORITY * total and _on_lattice(low) < LATTICE:
         return Evidence(False, "an 8x8 grid, but no steps of quantisation on it")
+    if _one_sided(signed):
+        return Evidence(False, "an 8x8 grid, but of cells that are drawn alike")
     return Evidence(True, f"an 8x8 grid from ({left}, {top}), by {count} of {total} places", _quality(low))
 
 
@@ -160,6 +165,16 @@ def _on_lattice(low: np.ndarray) -> float:
         if (counts >= 3).any():
             found.append(scores[counts >= 3].max())
     return float(np.sum(found) / math.sqrt(len(found))) if found else 0.0
+
+
+def _one_sided(signed: np.ndarray) -> bool:
+    """Whether coefficients, (n, len(LOW)), have nearly all the same sign within each frequency: those of cells that are drawn
+    alike, such as round lamps or bevelled tiles, do; a photograph's have either."""
+    signs = np.where(np.abs(signed) > NONZERO, np.sign(signed), 0)
+    counts = np.count_nonzero(signs, axis=0)
+    enough = counts >= ENOUGH_SIGNS
+    shares = np.abs(signs.sum(0)[enough]) / counts[enough]
+    return len(shares) >= ENOUGH_FREQUENCIES and float(shares.mean()) > ONE_SIDED
 
 
 def _quality(low: np.ndarray) -> int | None:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from dagn_pre import engines, models
 from dagn_pre.codec import Quality
-from dagn_pre.errors import UsageError
 from dagn_pre.options import STRIDE
 from dagn_pre.protocol import ImageInformation
 from dagn_pre.sources import copied
@@ -139,22 +138,3 @@ def engine(
         if isinstance(found, engines.Compiled):
             _engines[key] = found
     return found
-
-
-_user: int | None = None  # the process in which a restorer was used first, which a forked one inherits
-
-
-def mind_fork(device: torch.device) -> None:
-    """Keep torch to one thread in a process that was forked from one which used a restorer: OpenMP's threads do not survive a
-    fork, and torch would wait for them for ever.
-
-    Raises:
-        UsageError: on CUDA, which does not survive it either.
-    """
-    global _user
-    if _user is None:
-        _user = os.getpid()
-    elif _user != os.getpid():
-        if device.type == "cuda":
-            raise UsageError('CUDA does not work in a forked process: start it by spawn, or restore with device="cpu"')
-        torch.set_num_threads(1)

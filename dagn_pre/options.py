@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -123,6 +124,8 @@ class Options:
             raise UsageError(f"engine must be one of {', '.join(engines.ENGINES)}, not {self.engine!r}")
         if self.dtype == "int8" and self.engine not in ("auto", "openvino"):
             raise UsageError(f"dtype 'int8' is for engine='openvino' on a CPU, not for {self.engine!r}")
+        if not (self.cache_dir is None or isinstance(self.cache_dir, (str, Path))):
+            raise UsageError(f"cache_dir must be None or a folder, not {self.cache_dir!r}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(self.device)):
             raise UsageError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}")
         _check_max_quality(self.max_quality)
@@ -199,8 +202,8 @@ def _check_max_quality(quality: int | None) -> None:
 
 def _check_strength(strength: Strength) -> float | tuple[tuple[int, float], ...]:
     """A number as it is, a strength by QF as pairs by ascending QF."""
-    if isinstance(strength, (int, float)) and 0 <= strength <= 1:
-        return strength
+    if isinstance(strength, numbers.Real) and 0 <= float(strength) <= 1:
+        return float(strength)  # of NumPy's, too
     pairs: Any = strength.items() if isinstance(strength, Mapping) else strength  # whatever a caller gives
     try:
         points = sorted((codec.check_quality(quality), float(value)) for quality, value in pairs)

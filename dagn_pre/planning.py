@@ -82,9 +82,10 @@ def plan(source: Source, options: Options, fingerprint: str, known: Callable[[],
     """
     reason = skip(source, options)
     if reason is not None:
-        return Plan(reason)
+        return Plan(reason, notes=source.notes)
     side, notes = side_information(source, options, known)
-    return Plan(None, side, None if options.cache_dir is None else key(source, options, fingerprint, side), notes)
+    kept = None if options.cache_dir is None else key(source, options, fingerprint, side)
+    return Plan(None, side, kept, (*source.notes, *notes))
 
 
 def side_information(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import warnings
 from collections import defaultdict
@@ -18,15 +19,17 @@ from torch import Tensor
 from dagn_pre import cache, codec, inference, models, planning
 from dagn_pre.codec import Quality
 from dagn_pre.errors import ImageError, ImageWarning, UsageError
+from dagn_pre.forks import mind_fork
 from dagn_pre.inference import Inference
 from dagn_pre.options import Options, check_options
 from dagn_pre.planning import Plan
 from dagn_pre.protocol import ImageInformation, RestorationModel
 from dagn_pre.side_information import adapter as side_information_files
 from dagn_pre.side_information.adapter import Adapter
-from dagn_pre.sources import Hint, ImageLike, Images, Source, as_array
+from dagn_pre.sources import Hint, ImageLike, Images, Source, as_array, own_name
 from dagn_pre.timing import observable
 
+KINDS = ("png", "untouched")  # of the cache's entries; each ends with a byte that is the QF which the pixels told, or 0
 BATCH_PIXELS = 1024 * 1024  # images of equal padded size share a batch up to here, on a GPU
 
 
@@ -107,9 +110,14 @@ class Restorer:
         if self.cache is None:
             _ = self.inference
 
+    def __reduce__(self) -> tuple:
+        """Pickles as its options: another process loads the weights for itself, and makes its own engine."""
+        return restorer_of, (self.options,)
+
     @cached_property
     def inference(self) -> Inference:
         """The networks on the device, loaded at the first use."""
+        mind_fork(self.device)
         name = self.options.model
         if self.cache is not None:  # then it has not been loaded at once, and the file may have been replaced since
             self.fingerprint = models.fingerprint(name)
@@ -161,7 +169,7 @@ class Restorer:
             channel_order: "rgb" or "bgr", of arrays and tensors only.
             data: of one array or tensor, the bytes of the file that it was decoded from: for its quality, for what it says of
                 earlier restoring, for its side information, and for models that decode it themselves.
-            name: of one image, what messages call it.
+            name: of one image, what messages call it; by itself it is called by its path, or in a list "image 0" and so on.
 
         Raises:
             ImageError: an image that cannot be read or is refused; the file is named.
@@ -225,8 +233,9 @@ class Restorer:
             raise UsageError(f"{len(hints)} quality hints were given for {len(given)} images")
         if several and data is not None:
             raise UsageError("data are the bytes of the file that one array or tensor was decoded from")
-        inference.mind_fork(self.device)
-        sources = [self._open(one, hint, channel_order, data, name) for one, hint in zip(given, hints)]
+        mind_fork(self.device)
+        names = [own_name(one) or f"image {i}" for i, one in enumerate(given)] if several else [name]
+        sources = [self._open(one, hint, channel_order, data, name) for one, hint, name in zip(given, hints, names)]
         return self._outcomes(sources)
 
     def plan(
@@ -242,6 +251,7 @@ class Restorer:
         Raises:
             ImageError, UsageError: as :meth:`__call__`.
         """
+        mind_fork()  # symbols of side information are decoded, on the CPU
         return self._planned(self._open(image, quality, channel_order, data, name)).plan
 
     def estimate_quality(self, image: ImageLike | Source, blind: bool = False, channel_order: str = "rgb") -> Quality:
@@ -251,7 +261,7 @@ class Restorer:
             ImageError: as :meth:`__call__`.
             UsageError: a blind estimate is needed, but the model makes none.
         """
-        inference.mind_fork(self.device)
+        mind_fork(self.device)
         source = self._open(image, None, channel_order)
         if source.quality and not blind:
             return source.quality
@@ -271,11 +281,12 @@ class Restorer:
         Raises:
             ImageError: as :meth:`__call__`.
         """
-        inference.mind_fork(self.device)
-        source = self._open(image)
+        mind_fork(self.device)
+        opened = self._open(image)
+        source = copy.copy(opened)  # what the pixels tell for these options is not known for others
         reason = planning.skip(source, self.options)
         if reason is None and source.quality is None and self.options.assume_quality is None and self.model.blind:
-            source.quality = self._blind(source)
+            source.quality = self._blind(opened)
             reason = planning.skip(source, self.options)
         return reason
 
@@ -313,7 +324,8 @@ class Restorer:
             raise UsageError("data are the bytes of the file that one array or tensor was decoded from")
         return Source.of(image, hint, channel_order, data, name, self.options.strict_files)
 
-    def _planned(self, source: Source) -> _Item:
+    def _planned(self, opened: Source) -> _Item:
+        source = copy.copy(opened)  # as in skipped
         if self.options.needs_file and planning.skip(source, self.options) is None:
             source = source.reopened(str(self.options.model), self.options.strict_files)
         return _Item(source, planning.plan(source, self.options, self.fingerprint, lambda: self.adapters))
@@ -339,23 +351,29 @@ class Restorer:
         key = item.plan.key
         if self.cache is None or key is None:
             return False
-        png = self.cache.get(key, "png")
-        if png is not None:
-            item.pixels = torch.tensor(codec.decode(png)).permute(2, 0, 1)
+        kind, entry = next(((kind, data) for kind in KINDS if (data := self.cache.get(key, kind)) is not None), (None, b""))
+        if kind is None:
+            return False
+        content, blind = entry[:-1], entry[-1]
+        if kind == "png":
+            item.pixels = torch.tensor(codec.decode(content)).permute(2, 0, 1)
         else:
-            told = self.cache.get(key, "untouched")
-            item.skip = None if told is None else told.decode()
-        item.cached = item.pixels is not None or item.skip is not None
-        return item.cached
+            item.skip = content.decode()
+        if item.source.quality is None and blind:
+            item.source.quality = Quality(blind, "blind")
+        item.cached = True
+        return True
 
     def _keep(self, item: _Item) -> None:
         key = item.plan.key
         if self.cache is None or key is None:
             return
+        quality = item.source.quality
+        blind = bytes([0 if quality is None else quality.value])  # what is known otherwise is part of the key
         if item.pixels is not None:
-            self.cache.put(key, "png", cache.to_png(as_array(item.pixels)))
+            self.cache.put(key, "png", cache.to_png(as_array(item.pixels)) + blind)
         elif item.skip is not None:
-            self.cache.put(key, "untouched", item.skip.encode())
+            self.cache.put(key, "untouched", item.skip.encode() + blind)
 
     # -- what the model has to know -----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from dagn_pre import codec, evidence, images
 from dagn_pre.codec import RESTORED, Quality
-from dagn_pre.errors import ImageError
+from dagn_pre.errors import ImageError, UsageError
 from dagn_pre.evidence import Evidence
-from dagn_pre.metadata import Metadata, is_marked
+from dagn_pre.metadata import Metadata, is_marked, orientation
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor
 Images = list[Any] | tuple[Any, ...]  # of ImageLike; a Sequence could be a path or bytes
@@ -39,6 +40,8 @@ class Source:
         opened: the file, where there is one.
         pixels: what else the opened file's image holds.
         blind: what the restorer that opened it has read from its pixels, once it was asked.
+        turned: the orientation, 1..8, by which an array or a tensor has been turned since its file was decoded; ``rgb`` is
+            turned back, as stored, so that the grid of blocks lies as the file has it.
     """
 
     given: ImageLike
@@ -51,6 +54,7 @@ class Source:
     opened: Image.Image | None = None
     pixels: images.Pixels | None = None
     blind: Quality | None = None
+    turned: int = 1
 
     @classmethod
     def of(
@@ -68,24 +72,29 @@ class Source:
             ImageError: it cannot be read or is refused.
             UsageError: a hint outside 1..100.
         """
-        known = hint if hint is None or isinstance(hint, Quality) else codec.given_quality(hint)
+        name = name or own_name(given) or "image"
+        known = _hinted(hint, name)
         marked = known == RESTORED
         known = None if marked else known
         if isinstance(given, (np.ndarray, Tensor)):
-            rgb = _checked(given)
+            rgb, turn = _checked(given, name), 1
             if channel_order == "bgr":
                 rgb = rgb.flip(0) if isinstance(rgb, Tensor) else rgb[..., ::-1]
             if data is not None:
                 array = rgb.permute(1, 2, 0).cpu().numpy() if isinstance(rgb, Tensor) else rgb
+                file = _file(data)
+                turn = _turn(file, data, array)
+                rgb, array = _turned(rgb, turn, back=True), _turned(array, turn, back=True)
                 marked |= images.is_restored(data, array)
-                known = _settled(known, _header_quality(data, array))
-            return cls(given, rgb, name or images.label(given), channel_order, known, marked, data)
+                known = _settled(known, _header_quality(file, array))
+            return cls(given, rgb, name, channel_order, known, marked, data, turned=turn)
         if isinstance(given, Image.Image):
-            opened, name = given, name or getattr(given, "filename", "") or "image"
+            opened = given
         elif isinstance(given, (str, Path, bytes)):
-            opened, name = images.open_image(given, name), name or images.label(given)
+            opened = images.open_image(given, name)
         else:
-            raise ImageError(f"an image must be a path, bytes, a PIL image, an array or a tensor, not {type(given).__name__}")
+            kinds = "a path, bytes, a PIL image, an array or a tensor"
+            raise ImageError(f"{name}: an image must be {kinds}, not {type(given).__name__}")
         with codec.reading(name):
             told = codec.header_quality(opened)
         pixels = images.Pixels.of(opened, name, strict_files)
@@ -97,6 +106,11 @@ class Source:
         """Height and width in pixels, as stored."""
         height, width = self.rgb.shape[1:] if isinstance(self.rgb, Tensor) else self.rgb.shape[:2]
         return height, width
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the owner of its file should know."""
+        return self.pixels.notes if self.pixels else ()
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -140,7 +154,7 @@ class Source:
             raise ImageError(
                 f"{self.name}: model {model!r} works on JPEG files, and there is none; give it the path or the bytes of one"
             )
-        if found is not self:
+        if found is not self and self.turned == 1:
             (height, width), size = images.upright_size(found.opened), self.size
             if (height, width) != size:
                 raise ImageError(
@@ -153,41 +167,77 @@ class Source:
         """What the caller gets: as it came in, with ``restored`` pixels, (3, H, W) uint8 RGB; None for untouched."""
         as_given = isinstance(self.given, (np.ndarray, Tensor, Image.Image))
         if restored is None:
-            return self.given if as_given else self._upright(self.rgb)
+            return self.given if as_given else copied(self._upright(self.rgb))  # which may be read-only
         if isinstance(self.given, Image.Image):
             assert self.pixels is not None  # as of every file
             rebuilt = self.pixels.rebuild(as_array(restored))
             rebuilt.info = Metadata.of(self.given).info()
             return rebuilt
-        if isinstance(self.given, Tensor) and self.opened is None:  # its pixels never leave the device that restored them
+        if isinstance(self.given, Tensor):  # its pixels never leave the device that restored them
             # Copied, since autograd refuses what was made in inference mode.
-            restored = restored.to(self.given.device)
+            restored = _turned(restored.to(self.given.device), self.turned)
             return restored.flip(0) if self.channel_order == "bgr" else restored.clone()
         rgb = self._upright(restored)
-        if isinstance(self.given, Tensor):
-            tensor = torch.tensor(rgb, device=self.given.device).permute(2, 0, 1)
-            return tensor.flip(0) if self.channel_order == "bgr" else tensor.contiguous()
         if isinstance(self.given, np.ndarray) and self.channel_order == "bgr":
             return copied(rgb[..., ::-1])
         return rgb
 
     def _upright(self, rgb: np.ndarray | Tensor) -> np.ndarray:
-        return as_array(rgb) if self.opened is None else images.upright(as_array(rgb), self.opened)
+        """A file's or an array's pixels as they are given back."""
+        turn = self.turned if self.opened is None or isinstance(self.given, np.ndarray) else orientation(self.opened)
+        return as_array(_turned(rgb, turn))
+
+
+def own_name(given: object) -> str | None:
+    """What an image is called by where nobody names it: its path; None where it has none."""
+    path = given if isinstance(given, (str, Path)) else getattr(given, "filename", None)
+    return str(path) if path else None
 
 
 def told_by(data: bytes, rgb: np.ndarray) -> Quality | None:
     """What a file of any kind tells of pixels that were decoded from it, (H, W, 3) uint8 RGB: :data:`dagn_pre.codec.RESTORED`
     where dagn-pre made it, else a JPEG's header; None where it tells nothing, or is of another size. Never raises."""
-    return RESTORED if images.is_restored(data, rgb) else _header_quality(data, rgb)
+    return RESTORED if images.is_restored(data, rgb) else _header_quality(_file(data), rgb)
 
 
-def _header_quality(data: bytes, rgb: np.ndarray) -> Quality | None:
+def _file(data: bytes) -> Image.Image | None:
+    with contextlib.suppress(ImageError):  # damaged, or of no format that is read: the pixels may be from elsewhere
+        return images.open_image(data)
+    return None
+
+
+def _header_quality(file: Image.Image | None, rgb: np.ndarray) -> Quality | None:
+    if file is not None and sorted(file.size) == sorted(rgb.shape[:2]):  # EXIF may have turned the pixels
+        with contextlib.suppress(ImageError), codec.reading("image"):
+            return codec.header_quality(file)
+    return None
+
+
+def _turn(file: Image.Image | None, data: bytes, rgb: np.ndarray) -> int:
+    """The orientation, 1..8, by which pixels that were decoded from a file, (H, W, 3) uint8 RGB, have been turned since; 1
+    where they are as stored. Never raises."""
+    turn = 1 if file is None else orientation(file)
+    if file is None or turn == 1 or images.upright_size(file) != rgb.shape[:2]:
+        return 1
+    if (file.height, file.width) != rgb.shape[:2]:
+        return turn
     try:
-        header = images.header(data)
-    except ImageError:  # damaged, or of a format without such a header: the pixels may be from elsewhere
-        return None
-    # EXIF may have turned the pixels.
-    return header.quality if sorted((header.height, header.width)) == sorted(rgb.shape[:2]) else None
+        decoded = codec.decode(data).astype(np.int16)  # by its size it may be either
+    except ImageError:  # damaged: the pixels may be from elsewhere
+        return 1
+    return turn if np.abs(_turned(decoded, turn) - rgb).sum() <= np.abs(decoded - rgb).sum() else 1
+
+
+def _turned(rgb: Any, orientation: int, back: bool = False) -> Any:
+    """An (H, W, 3) array or a (3, H, W) tensor upright, where 1..8 is the orientation it is stored in; or ``back``. A view."""
+    if orientation == 1:
+        return rgb
+    rows, columns = (1, 2) if isinstance(rgb, Tensor) else (0, 1)
+    flipped = [axis for axis, turns in ((rows, (3, 4, 7, 8)), (columns, (2, 3, 6, 7))) if orientation in turns]
+    if orientation >= 5 and not back:
+        rgb = rgb.swapaxes(rows, columns)
+    rgb = rgb.flip(flipped) if isinstance(rgb, Tensor) else np.flip(rgb, flipped)
+    return rgb.swapaxes(rows, columns) if orientation >= 5 and back else rgb
 
 
 def as_array(rgb: np.ndarray | Tensor) -> np.ndarray:
@@ -213,10 +263,25 @@ def _settled(hint: Quality | None, told: Quality | None) -> Quality | None:
     return replace(hint, tables=told.tables, subsampling=told.subsampling)
 
 
-def _checked(image: np.ndarray | Tensor) -> np.ndarray | Tensor:
+def _hinted(hint: Hint, name: str) -> Quality | None:
+    """What the caller knows; raises UsageError for a QF outside 1..100."""
+    try:
+        if isinstance(hint, Quality):
+            codec.check_quality(hint.value)
+            return hint
+        return None if hint is None else codec.given_quality(hint)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _checked(image: np.ndarray | Tensor, name: str) -> np.ndarray | Tensor:
     if isinstance(image, Tensor):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
-            raise ImageError(f"a tensor must be (3, H, W) uint8 with pixels, not {image.dtype} of shape {tuple(image.shape)}")
+            found = f"{image.dtype} of shape {tuple(image.shape)}"
+            raise ImageError(f"{name}: a tensor must be (3, H, W) uint8 with pixels, not {found}")
+        if image.layout != torch.strided or image.is_meta:
+            kind = "one on the device meta, which has none" if image.is_meta else image.layout
+            raise ImageError(f"{name}: a tensor must be dense, its pixels in memory, not {kind}")
     elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ImageError(f"an array must be (H, W, 3) uint8 with pixels, not {image.dtype} of shape {image.shape}")
+        raise ImageError(f"{name}: an array must be (H, W, 3) uint8 with pixels, not {image.dtype} of shape {image.shape}")
     return image

@@ -25,6 +25,7 @@ from torch import Tensor
 from dagn_pre import architectures
 from dagn_pre.errors import WeightsError
 from dagn_pre.files import atomic_path
+from dagn_pre.forks import mind_fork
 from dagn_pre.networks.autoencoder import QualityPredictor
 from dagn_pre.networks.blind_dagn import BlindDAGN
 from dagn_pre.networks.config import NetworkConfig
@@ -90,6 +91,7 @@ def load(path: Path) -> tuple[RestorationModel | SideInformation, Metadata]:
         WeightsError: missing or damaged, or tensors that do not fit; the first keys that differ are named.
     """
     metadata = read_metadata(path)
+    mind_fork()
     model = architectures.build(metadata.config)
     with safe_open(path, framework="pt") as file:
         found = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118, not a dict

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import pickle
 import subprocess
 import sys
 
@@ -108,6 +109,34 @@ def test_what_cannot_be_a_graph_is_refused_by_name_and_auto_takes_torch(caplog):
     with caplog.at_level(logging.WARNING):
         assert engines.make("openvino", model, "needy", "f", torch.float32, strict=False) is model
     assert "torch does" in caplog.text
+
+
+@pytest.mark.parametrize("fault", ["copy", "trace"])
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_whatever_fails_while_a_graph_is_made_is_the_reason(fault, engine, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model, reason = Odd(fault), {"copy": "TypeError: cannot pickle 'module' object", "trace": "KeyError: 'odd'"}[fault]
+    with pytest.raises(UsageError, match=f"engine '{engine}' cannot run 'odd': making the graph raises .*{reason[:8]}"):
+        engines.make(engine, model, "odd", "f", torch.float32)
+    assert engines.make(engine, model, "odd", "f", torch.float32, strict=False) is model
+
+
+class Odd(RestorationModel):
+    def __init__(self, fault):
+        super().__init__()
+        self.fault, self.library = fault, sys if fault == "copy" else None
+
+    def restore(self, x, guidance):
+        raise KeyError("odd")
+
+
+def test_a_restorer_pickles_as_its_options(tiny_weights, images):
+    for engine in ("torch", "openvino"):
+        restorer = Restorer(tiny_weights, "cpu", engine=engine, max_quality=None, strength={10: 0.5, 40: 1})
+        data = pickle.dumps(restorer)
+        other = pickle.loads(data)
+        assert len(data) < 1000 and other.options == restorer.options and other.engine == engine
+        assert np.array_equal(other(images[0], quality=20), restorer(images[0], quality=20))
 
 
 class NeedsTables(RestorationModel):
@@ -299,6 +328,7 @@ def test_graphs_for_tiles_come_apart(tiny_weights, tmp_path):
         (["dagn-s", "--format", "onnx", "-o", "a.xml"], "a.xml: the output must end in .onnx"),
         (["dagn-s", "--tiles", "-o", "a.safetensors"], "--tiles is for graphs"),
         (["dagn-l", "--format", "onnx", "-o", "a.onnx"], "dagn-l"),
+        (["deblock", "--format", "onnx", "-o", "a.onnx"], "deblock: cannot be made a graph: making the graph raises TypeError"),
     ],
 )
 def test_exports_that_cannot_be_are_refused(arguments, reason, capsys, tmp_path, monkeypatch):
@@ -306,6 +336,13 @@ def test_exports_that_cannot_be_are_refused(arguments, reason, capsys, tmp_path,
     assert main(["export", *arguments]) != 0
     assert reason in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options, name", [([], "a.onnx"), (["--tiles"], "a-restore.onnx")])
+def test_a_folder_in_the_place_of_an_export_is_said(options, name, tmp_path, capsys):
+    (tmp_path / name).mkdir()
+    assert main(["export", "arcnn", "--format", "onnx", *options, "-o", str(tmp_path / "a.onnx")]) == 2
+    assert capsys.readouterr().err.strip() == f"dagn-pre export: {tmp_path / name}: is a folder; name a file"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from PIL import Image
 from dagn_pre import Restorer, codec, evidence
 from dagn_pre.errors import UsageError
 from tests.support import TINY, randomised
-from tests.support.content import LOSSLESS, interface, line_art, pixel_art, textured
+from tests.support.content import LOSSLESS, cells, interface, line_art, pixel_art, textured
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
@@ -75,6 +75,7 @@ def test_reasons_are_plain():
         "all but flat, so nothing tells what it was": np.full((90, 90, 3), 77, np.uint8),
         "drawn, not photographed: 4 colours": pixel_art(8, 4),
         "no 8x8 grid in the pixels": textured(),
+        "an 8x8 grid, but of cells that are drawn alike": cells("lamps"),
     }
     for reason, pixels in cases.items():
         assert evidence.of(pixels) == evidence.Evidence(False, reason)
@@ -146,6 +147,23 @@ def test_the_reason_of_a_blind_estimate_is_told_also_from_a_cache(tiny_weights, 
         outcome = restorer.restore(once)
         assert (outcome.restored, outcome.cached) == (False, cached)
         assert outcome.reason == f"its QF is {value}, and max_quality {value}"
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_the_blind_quality_is_told_also_from_a_cache(tiny_weights, tmp_path, restored):
+    options = dict(restore_lossless="always", cache_dir=tmp_path / "cache", max_quality=None if restored else 1)
+    outcomes = [Restorer(tiny_weights, "cpu", **options).restore(textured(64, 96)) for _ in range(2)]
+    assert [(one.cached, one.restored) for one in outcomes] == [(False, restored), (True, restored)]
+    assert outcomes[0].quality == outcomes[1].quality and outcomes[1].quality.source == "blind"
+
+
+def test_what_is_asked_first_changes_no_answer(tiny_weights):
+    restorer, once = Restorer(tiny_weights, "cpu"), codec.compress(textured(), 30)
+    source = restorer.open(once)
+    asked = [restorer.estimate_quality(source), restorer.skipped(source), restorer.restore(source).quality]
+    assert [one if one is None else one.source for one in asked] == ["blind", None, "pixels"]
+    assert restorer.estimate_quality(source) == asked[0] == restorer.estimate_quality(once)
+    assert Restorer(tiny_weights, "cpu", restore_lossless="never").skipped(source) is not None
 
 
 def test_one_cache_serves_every_mode(tiny_weights, tmp_path):

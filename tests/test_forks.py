@@ -1,4 +1,4 @@
-"""A restorer in processes that were forked after it had been used: each way works, and none hangs."""
+"""A restorer in processes that were forked after it had been made or used: each way works, and none hangs."""
 
 from __future__ import annotations
 
@@ -66,6 +66,34 @@ def test_restoring_in_a_forked_process_works(tiny_weights, way):
     code = SETUP + WAYS[way]
     run = subprocess.run(
         [sys.executable, "-c", code, str(tiny_weights)], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert run.stdout.strip() == "True", run.stderr
+
+
+BUILT = {  # in the parent, where nothing is called
+    "a restorer": "made = Restorer(**options)\ndef use(_): return made(picture).shape",
+    "a network": "networks = models.load(sys.argv[1])\ndef use(_): return Restorer(**options)(picture).shape",
+    "a network to count": "networks = models.network('dagn-s')\ndef use(_): return Restorer(**options)(picture).shape",
+    "an encoder": (
+        "made = SideInformationEncoder()\n"
+        "def use(_): return len(made.encode(picture, 20)) > 0 and picture.shape"
+    ),
+}
+
+
+@pytest.mark.parametrize("built", BUILT)
+def test_what_was_made_and_not_used_works_in_a_forked_process(tiny_weights, built):
+    """Making networks starts OpenMP's threads too, where there is more than one core."""
+    code = (
+        SETUP.split("restorer = ")[0] + "from dagn_pre import models\n"
+        "from dagn_pre.side_information import SideInformationEncoder\n"
+        f"{BUILT[built]}\n"
+        "torch.ones(1 << 20).exp_()  # what a larger network's initialisation does\n"
+        "with multiprocessing.get_context('fork').Pool(1) as pool: print(pool.map(use, range(1)) == [picture.shape])"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_weights)], capture_output=True, text=True, env=environment, timeout=60
     )
     assert run.stdout.strip() == "True", run.stderr
 

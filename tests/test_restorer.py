@@ -4,11 +4,12 @@ import gc
 import io
 import weakref
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dagn_pre import Restorer, codec, models, restorer, weights
 from dagn_pre.codec import Quality
@@ -148,6 +149,7 @@ def test_strength_by_quality_is_linear_in_between_and_constant_beyond(tiny_weigh
 
 
 def test_strength_by_quality_in_any_spelling_is_one_restorer(tiny_weights):
+    assert Restorer(tiny_weights, device="cpu", strength=np.float32(0.5)).options.strength == 0.5
     spellings = ({10: 1, 40: 0.5}, [[40, 0.5], [10, 1.0]], ((10, 1.0), (40, 0.5)))
     first, *others = (restorer.shared_restorer(model=tiny_weights, device="cpu", strength=one) for one in spellings)
     assert all(other is first for other in others) and first.options.strength == ((10, 1.0), (40, 0.5))
@@ -285,6 +287,38 @@ def test_exif_orientation_turns_arrays_upright_and_stays_on_pil_images(tiny):
     assert image.size == (60, 40) and image.getexif()[0x0112] == 6
 
 
+@pytest.mark.parametrize("size", [(40, 60), (48, 48)])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_what_exif_turns_is_restored_as_its_file_is(tiny, turn, size):
+    """An array as OpenCV decodes it, upright, and one as stored, with the file's bytes: the blocks lie as in the file."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = codec.encode(photograph(*size), 20, exif=exif.tobytes())
+    expected, stored = tiny(data), codec.decode(data)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    tensor = torch.tensor(upright).permute(2, 0, 1)
+    assert expected.flags.writeable and np.array_equal(tiny(upright, data=data), expected)
+    assert np.array_equal(tiny(upright[..., ::-1], channel_order="bgr", data=data), expected[..., ::-1])
+    assert np.array_equal(tiny(tensor, data=data).permute(1, 2, 0), expected)
+    assert np.array_equal(tiny(tensor.flip(0), channel_order="bgr", data=data).flip(0).permute(1, 2, 0), expected)
+    assert np.array_equal(tiny(stored, data=data), tiny(Image.open(io.BytesIO(data))))
+
+
+def test_arrays_are_the_callers_to_write_in(tiny, tmp_path):
+    """Also what is skipped, and what is asked for twice."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for data in (jpeg(20), codec.encode(photograph(), 20, exif=exif.tobytes())):
+        (tmp_path / "a.jpg").write_bytes(data)
+        for given in (data, tmp_path / "a.jpg", tiny.open(data)):
+            for strength in (0, 1):
+                restorer = Restorer(tiny.options.model, device="cpu", max_quality=None, strength=strength)
+                first = restorer(given)
+                kept = first.copy()
+                first[:] = 0
+                assert np.array_equal(restorer(given), kept)
+
+
 @pytest.mark.parametrize(
     "content, reason",
     [(b"", "empty"), (b"hello", "not an image"), (jpeg(50)[:300], "damaged"), (jpeg(50)[:-300], "damaged"), (None, "No such")],
@@ -318,6 +352,25 @@ def test_other_objects_are_refused(tiny):
         tiny(5)
 
 
+@pytest.mark.parametrize("moved", [torch.Tensor.to_sparse, partial(torch.Tensor.to, device="meta")])
+def test_tensors_without_their_pixels_are_refused(tiny, moved):
+    tensor = moved(torch.zeros(3, 9, 9, dtype=torch.uint8))
+    with pytest.raises(ImageError, match="a.png: a tensor must be dense, its pixels in memory"):
+        tiny(tensor, name="a.png")
+
+
+@pytest.mark.parametrize("bad", [photograph()[..., 0], torch.zeros(3, 9, 9), b"junk", 5.0])
+def test_errors_say_which_image(tiny, bad, tmp_path):
+    with pytest.raises(ImageError, match="^of camera 7: "):
+        tiny(bad, name="of camera 7")
+    with pytest.raises(ImageError, match="^image 2: "):
+        tiny([photograph(), jpeg(20), bad])
+    with pytest.raises(UsageError, match="^image 1: quality must be an integer from 1 to 100, not 0"):
+        tiny([photograph(), photograph()], quality=[20, 0])
+    with pytest.raises(ImageError, match=rf"^{tmp_path / 'a.png'}: No such file"):
+        tiny([photograph(), tmp_path / "a.png"])
+
+
 @pytest.mark.parametrize(
     "options, reason",
     [
@@ -344,6 +397,10 @@ def test_other_objects_are_refused(tiny):
         ({"assume_quality": 0}, "quality"),
         ({"assume_quality": 101}, "quality"),
         ({"assume_quality": "30"}, "quality"),
+        ({"model": None}, "model must be a name or the path of a checkpoint, not None"),
+        ({"model": 4}, "model must be a name or the path of a checkpoint, not 4"),
+        ({"cache_dir": 5}, "cache_dir must be None or a folder, not 5"),
+        ({"cache_dir": b"x"}, "cache_dir must be None or a folder"),
     ],
 )
 def test_bad_options_are_refused_without_loading(options, reason):
@@ -367,8 +424,9 @@ def test_bad_calls_are_refused(tiny):
         tiny([photograph()], quality=[10, 20])
     with pytest.raises(UsageError, match="1 to 100"):
         tiny(photograph(), quality=0)
-    with pytest.raises(UsageError, match="1 to 100"):
-        tiny(photograph(), quality="30")
+    for quality in ("30", Quality(300, "given"), Quality(0, "given"), Quality(-5, "given"), Quality("x", "given")):
+        with pytest.raises(UsageError, match="1 to 100"):
+            tiny(photograph(), quality=quality)
 
 
 def test_full_model_says_that_its_weights_are_not_shipped():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dagn_pre import architectures, weights
+from dagn_pre.forks import mind_fork
 from dagn_pre.models.registry import get
 from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.networks.fold import fold_batch_norm
@@ -21,6 +22,7 @@ def network(model: str | Path | NetworkConfig) -> nn.Module:
         UsageError: an unknown name.
         DagnPreError: an extra that it needs is not installed.
     """
+    mind_fork()
     if isinstance(model, NetworkConfig):
         return architectures.counted(model)
     known = get(model)

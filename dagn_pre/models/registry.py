@@ -15,6 +15,7 @@ from torch import nn
 
 from dagn_pre import __version__, architectures, weights
 from dagn_pre.errors import DagnPreError, UsageError, WeightsError
+from dagn_pre.forks import mind_fork
 from dagn_pre.models.quality_files import has_quality, quality_files
 from dagn_pre.networks.config import NetworkConfig
 from dagn_pre.protocol import RestorationModel
@@ -77,6 +78,7 @@ class Model:
         """What ``build`` makes; raises TypeError where there is none."""
         if self.build is None:
             raise TypeError("it has neither config nor build")
+        mind_fork()  # here, since somebody else's code may not
         return self.build()
 
     def ready(self) -> bool:
@@ -146,6 +148,8 @@ def get(model: str | Path) -> Model:
         UsageError: neither; the known names are listed.
         WeightsError: the file is missing or damaged.
     """
+    if not isinstance(model, (str, Path)):
+        raise UsageError(f"model must be a name or the path of a checkpoint, not {model!r}")
     _plugins()
     if str(model) in _registry:
         return _registry[str(model)]

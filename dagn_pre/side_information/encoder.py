@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from dagn_pre import codec, models
 from dagn_pre.errors import UsageError
+from dagn_pre.forks import mind_fork
 from dagn_pre.networks.side_information import CELL
 from dagn_pre.side_information import adapter, segment
 
@@ -68,6 +69,7 @@ class SideInformationEncoder:
 
     @torch.inference_mode()
     def _described(self, *pair: np.ndarray) -> np.ndarray:
+        mind_fork()
         height, width = pair[0].shape[:2]
         edges = (0, -width % CELL, 0, -height % CELL)
         tensors = [torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 255 for image in pair]

@@ -92,6 +92,18 @@ def enlarged(by: int, how: Image.Resampling) -> np.ndarray:
     return np.asarray(small.resize((40 * by, 40 * by), how))
 
 
+def cells(kind: str) -> np.ndarray:
+    """Each of 8x8 pixels in a colour of its own, drawn alike: with white gaps, as round lamps, bevelled or shaded."""
+    colours = np.random.default_rng(5).integers(20, 200, (30, 40, 3)).repeat(8, 0).repeat(8, 1)
+    y, x = (np.tile(axis, (30, 40))[..., None] for axis in np.mgrid[:8, :8])
+    edge = (x % 7 == 0) | (y % 7 == 0)
+    lamp = (1 - np.hypot(x - 3.5, y - 3.5) / 5).clip(0, 1)
+    bevel = 0.6 + 0.4 * (1 - y / 7) * (1 - x / 7)
+    gaps, shades = np.where(edge, 255, colours), colours + 4 * x
+    drawn = {"gaps": gaps, "lamps": colours * lamp, "bevels": colours * bevel, "shades": shades}
+    return drawn[kind].clip(0, 255).astype(np.uint8)
+
+
 LOSSLESS = {
     "photograph": textured(),
     "smooth photograph": photograph(256, 256, noise=2),
@@ -111,4 +123,5 @@ LOSSLESS = {
     "enlarged by 8, bilinear": enlarged(8, Image.Resampling.BILINEAR),
     "enlarged by 8, nearest": enlarged(8, Image.Resampling.NEAREST),
     "enlarged by 2": enlarged(4, Image.Resampling.BICUBIC),
+    **{f"cells of 8, {kind}": cells(kind) for kind in ("gaps", "lamps", "bevels", "shades")},
 }
