@@ -29,6 +29,7 @@ from dagn_pre import __version__, quantisation
 from dagn_pre.errors import UsageError
 from dagn_pre.graphs import GuideGraph, RestoreGraph, WholeGraph
 from dagn_pre.protocol import ImageInformation, RestorationModel
+from dagn_pre.telemetry import untold
 
 ENGINES = ("auto", "torch", "openvino", "onnxruntime", "tensorrt")
 PACKAGES = {  # what an extra brings: to make graphs, and to run them
@@ -116,7 +117,8 @@ def _resolve_tensorrt(device: torch.device) -> str:
 
 def _capabilities() -> list[str]:
     """What OpenVINO says that this CPU computes in: FP32, and where it can BF16, INT8 and others."""
-    import openvino
+    with untold():
+        import openvino
 
     return openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
@@ -215,7 +217,8 @@ class Compiled:
 
 
 def _openvino(make: Callable[[], Example], name: str, dtype: torch.dtype) -> Graph:
-    import openvino
+    with untold():
+        import openvino
 
     small = dtype == torch.int8
     path = _kept(
@@ -323,7 +326,8 @@ def to_openvino(
 ) -> None:
     """Write a graph as OpenVINO's IR: ``path``, an .xml, and its .bin beside it. Any batch; any size of the image, the first
     input, in multiples of the stride but for a :class:`WholeGraph`. ``int8``: what restores in int8."""
-    import openvino
+    with untold():
+        import openvino
 
     made = _converted(graph, example)
     if int8:
@@ -335,7 +339,8 @@ def to_openvino(
 
 def _converted(graph: nn.Module, example: Sequence[Tensor]) -> Any:
     """An ``openvino.Model``."""
-    import openvino
+    with untold():
+        import openvino
 
     with torch.no_grad():
         traced = torch.jit.freeze(torch.jit.trace(graph.eval(), tuple(example), check_trace=False))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dagn_pre import codec
 from dagn_pre.protocol import RestorationModel
+from dagn_pre.telemetry import untold
 
 if TYPE_CHECKING:
     import openvino
@@ -65,8 +66,9 @@ def quantised(graph: openvino.Model, inputs: Iterable[Sequence[Tensor]], float_l
         inputs: of the graph, in its inputs' order.
         float_layers: names of the operations that stay as they are.
     """
-    import nncf
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+    with untold():
+        import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     nncf.set_log_level(logging.ERROR)
     given = [[tensor.numpy() for tensor in tensors] for tensors in inputs]

@@ -12,7 +12,6 @@ import sys
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 
@@ -21,7 +20,11 @@ from dagn_pre.cli.main import main
 from dagn_pre.errors import UsageError
 from dagn_pre.graphs import MatrixPool, WholeGraph
 from dagn_pre.protocol import ImageInformation, RestorationModel
-from tests.support import TINY
+from dagn_pre.telemetry import untold
+from tests.support import TINY, python
+
+with untold():
+    import openvino
 
 SHAPES = [(1, 3, 64, 48), (2, 3, 32, 80), (1, 3, 16, 16)]
 
@@ -52,6 +55,23 @@ def test_engines_give_the_pixels_of_torch(engine, model, tiny_weights, images):
     assert any(not np.array_equal(one, image) for one, image in zip(expected, images))
     for one, other in zip(expected, found):
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+def test_no_word_is_sent_of_their_use(tiny_weights, tmp_path):
+    """From a fresh process: this one is pytest's, which keeps NNCF from it."""
+    code = """
+import multiprocessing, sys
+import numpy
+multiprocessing.Process.start = lambda process: sys.exit("a process was started")
+from dagn_pre import Restorer, quantisation
+quantisation.IMAGES = 1
+for dtype in "float32", "int8":
+    restorer = Restorer(sys.argv[1], "cpu", engine="openvino", dtype=dtype, max_quality=None)
+    restorer(numpy.zeros((32, 32, 3), numpy.uint8), quality=10)
+import nncf, openvino
+print("openvino_telemetry" in sys.modules, type(nncf.telemetry.telemetry).__name__)
+"""
+    assert python(code, str(tiny_weights), cwd=tmp_path).splitlines()[-1] == "False MagicMock"
 
 
 def test_tiles_equal_the_whole_on_an_engine(tiny_weights):
