@@ -519,11 +519,6 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (image.width, image.height) if orientation(image) >= 5 else (image.height, image.width)
 
 
-def upright(rgb: np.ndarray, image: Image.Image) -> np.ndarray:
-    """Turn an array as ``image``'s orientation says."""
-    return np.asarray(turned(Image.fromarray(rgb), orientation(image))) if is_turned(image) else rgb
-
-
 def turned(picture: Image.Image, orientation: int) -> Image.Image:
     """``picture`` upright, where 1..8 is its orientation."""
     return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture

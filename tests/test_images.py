@@ -26,6 +26,10 @@ def tiny(tiny_weights) -> Restorer:
     return Restorer(tiny_weights, device="cpu", max_quality=None)
 
 
+def upright_pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(images.turned(Image.fromarray(images.Pixels.of(image).rgb), orientation(image)))
+
+
 def opened(data: bytes) -> Image.Image:
     return images.open_image(data)
 
@@ -436,7 +440,7 @@ def test_every_orientation_turns_arrays_and_written_files_once(tiny, tmp_path, k
     for suffix in ("png", "tiff", "webp"):
         images.save(upright, tmp_path / f"a.{suffix}", Metadata.of(image).upright())
         written = images.open_image(tmp_path / f"a.{suffix}")
-        assert np.array_equal(images.upright(images.Pixels.of(written).rgb, written), array)
+        assert np.array_equal(upright_pixels(written), array)
         assert orientation(written) == 1
 
 
@@ -459,7 +463,7 @@ def test_all_eight_orientations(value):
     image = opened(odd_files.jpeg(exif=odd_files.exif((0x0112, odd_files.SHORT, 1, bytes([value, 0])))))
     from PIL import ImageOps
 
-    assert np.array_equal(images.upright(images.Pixels.of(image).rgb, image), np.asarray(ImageOps.exif_transpose(image)))
+    assert np.array_equal(upright_pixels(image), np.asarray(ImageOps.exif_transpose(image)))
 
 
 # -- gray, and arrays from OpenCV -----------------------------------------------------------------------------------------

@@ -249,12 +249,6 @@ def _same(before: os.stat_result, after: os.stat_result) -> bool:
     return all(getattr(before, name) == getattr(after, name) for name in ("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"))
 
 
-def stamp(source: Path) -> tuple[int, float]:
-    """Size in bytes and time of change of a file; raises OSError."""
-    found = source.stat()
-    return found.st_size, found.st_mtime
-
-
 def digest(source: Path) -> str:
     """SHA-256 of a file's bytes; raises OSError."""
     return hashlib.sha256(source.read_bytes()).hexdigest()
@@ -381,8 +375,8 @@ def _told_task(source: Path, target: Path, folder: Path, known: Rows, unfinished
 def _is_of(row: Row, source: Path, moved: bool = False) -> bool:
     """Whether a row tells of these bytes; the time of a file says so as well, unless it has ``moved``."""
     try:
-        size, modified = stamp(source)
-        return row.bytes == size and ((row.modified == modified and not moved) or row.digest == digest(source))
+        found = source.stat()
+        return row.bytes == found.st_size and ((row.modified == found.st_mtime and not moved) or row.digest == digest(source))
     except OSError:  # the work will say so
         return False
 
